@@ -1,0 +1,1 @@
+"""Benchmarks of fapilog; see README.md beside this file."""

@@ -1,0 +1,221 @@
+"""
+The hub of one process: its queue, its worker on a daemon thread with a loop of its own, and the way out after the drain.
+
+Invariants:
+
+1. `accept` is usable from the moment the hub exists until the process is gone: queue first, direct output after the drain.
+2. `drain()` may be called from any thread, twice, at once, in a signal handler; it returns within its limit plus a small margin and
+   leaves no event in flight.
+3. Where no thread can be started (interpreter exit on 3.12), the hub is synchronous and says nothing about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from fapilog._internal.accounting import Reason, SinkBooks
+from fapilog._internal.direct import PATIENCE, DirectOutput
+from fapilog._internal.event_queue import EventQueue
+from fapilog._internal.notes import note
+from fapilog._internal.worker import QueueWorker
+from fapilog.pipeline import own_head, route
+from fapilog.results import FlushResult, HubStatistics, SinkResult, SinkStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fapilog.settings import FapilogSettings
+    from fapilog.typing import Sink
+
+MARGIN = 0.25
+POLL = 0.002
+
+
+class ProcessHub:
+    """
+    Everything that delivers in one process.
+
+    Args:
+        settings: Validated.
+        queue: The queue of this process life; outlives a drain and a re-configuration, with its counts.
+        books: By sink name; outlive them too.
+        sinks: Fresh ones for this process, wrapped where they are a user's.
+        synchronous: Write in the caller's thread.
+    """
+
+    def __init__(
+        self, settings: FapilogSettings, queue: EventQueue, books: dict[str, SinkBooks], sinks: Sequence[Sink], *, synchronous: bool
+    ) -> None:
+        self.queue = queue
+        self.books = books
+        self.sinks = list(sinks)
+        self.closed = False
+        self.accept: Callable[[int, bytes], bool]
+        self._drain_timeout = settings.drain_timeout
+        self._synchronous = synchronous
+        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._gone = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        for sink in self.sinks:
+            bind = getattr(sink, "bind", None)
+            if bind is not None:
+                bind(queue.identity)
+        self.worker = QueueWorker(
+            self.sinks,
+            batch_size=settings.queue_batch_size,
+            batch_timeout=settings.queue_batch_timeout,
+            retry_delay=settings.queue_retry_delay,
+            max_retries=settings.queue_max_retries,
+            queue=queue,
+            books=books,
+        )
+        self.accept = queue.accept
+
+    def start(self) -> None:
+        """Start the thread, or become synchronous where that is asked for or cannot be helped."""
+        if not self._synchronous:
+            self.queue.open = True
+            self.queue.when_closed = self._direct(0.0).accept
+            thread = threading.Thread(target=self._run, name="fapilog-worker", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # "can't create new thread at interpreter shutdown"
+                self._synchronous = True
+            else:
+                self._thread = thread
+                return
+        direct = self._direct(PATIENCE)
+        events, _ = self.queue.take()
+        self.queue.open = False
+        self.queue.when_closed = self.accept = direct.accept
+        for event in events:
+            direct.pass_on(event)
+
+    def _direct(self, patience: float) -> DirectOutput:
+        return DirectOutput(self.queue, self.sinks, self.books, patience)
+
+    def _run(self) -> None:
+        loop = self._loop = asyncio.SelectorEventLoop()
+        try:
+            loop.run_until_complete(self._main())
+        except Exception as error:  # noqa: BLE001 - a thread's last words would go to a hook of the user's
+            note("hub", f"the worker ended with an error: {error!r}")
+        finally:
+            self.queue.open = False
+            self.closed = True
+            self._gone.set()
+            loop.close()
+
+    async def _main(self) -> None:
+        task = self.worker.start()
+        self._ready.set()
+        await asyncio.wait([task])
+        task.result()
+
+    def flush(self, timeout: float | None = None) -> FlushResult:
+        """Deliver everything accepted before the call; any thread but the hub's own ones."""
+        if self._synchronous or self.closed or threading.current_thread() is self._thread or not self._wait_ready(timeout):
+            return self.worker.result(0.0)
+        assert self._loop is not None
+        limit = self._drain_timeout if timeout is None else timeout
+        began = time.monotonic()
+        try:
+            future = asyncio.run_coroutine_threadsafe(self.worker.flush(limit), self._loop)
+        except RuntimeError:  # it closed between the two lines
+            return self.worker.result(0.0)
+        end = began + limit + MARGIN
+        while not future.done() and not self._gone.is_set() and time.monotonic() < end:
+            time.sleep(POLL)
+        return self.worker.result(time.monotonic() - began)
+
+    async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
+        """Do the same without blocking the caller's event loop, whichever it is."""
+        if self._synchronous or self.closed or self._loop is None:
+            return self.worker.result(0.0)
+        limit = self._drain_timeout if timeout is None else timeout
+        began = time.monotonic()
+        future = asyncio.run_coroutine_threadsafe(self.worker.flush(limit), self._loop)
+        while not future.done() and not self._gone.is_set() and time.monotonic() < began + limit + MARGIN:
+            await asyncio.sleep(POLL)
+        return self.worker.result(time.monotonic() - began)
+
+    def drain(self, timeout: float | None = None) -> FlushResult:
+        """Deliver what waits for at most *timeout* seconds, close the sinks, end the thread; idempotent, any thread."""
+        began = time.monotonic()
+        end = self._ask_to_stop(timeout)
+        if threading.current_thread() is not self._thread:
+            while self._thread is not None and not self._gone.is_set() and time.monotonic() < end:
+                time.sleep(POLL)
+        return self._drained(began)
+
+    async def adrain(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
+        """Do the same without blocking the caller's event loop."""
+        began = time.monotonic()
+        end = self._ask_to_stop(timeout)
+        while self._thread is not None and not self._gone.is_set() and time.monotonic() < end:
+            await asyncio.sleep(POLL)
+        return self._drained(began)
+
+    def _ask_to_stop(self, timeout: float | None) -> float:
+        limit = self._drain_timeout if timeout is None else timeout
+        if self._thread is not None and not self._gone.is_set() and self._wait_ready(limit):
+            assert self._loop is not None
+            try:
+                self._loop.call_soon_threadsafe(self.worker.request_stop, limit)
+            except RuntimeError:
+                pass
+        return time.monotonic() + limit + MARGIN
+
+    def _wait_ready(self, limit: float | None) -> bool:
+        """Wait for the end of the start handshake: a stop that overtakes the start would be lost."""
+        end = time.monotonic() + (self._drain_timeout if limit is None else limit)
+        while not self._ready.is_set() and time.monotonic() < end:
+            time.sleep(POLL)
+        return self._ready.is_set()
+
+    def _drained(self, began: float) -> FlushResult:
+        if self._synchronous and not self.closed and self.queue.last_seq:
+            self.accept(20, self.worker.closed_head())
+        self.queue.open = False
+        self.closed = True
+        return self.worker.result(time.monotonic() - began)
+
+    def release(self) -> None:
+        """Let go of what late events opened, before another hub takes over."""
+        for sink in self.sinks:
+            release = getattr(sink, "release", None)
+            if release is not None:
+                release()
+
+    def statistics(self) -> HubStatistics:
+        """Return the books of this process; any thread."""
+        queue = self.queue
+        depth = queue.qsize()
+        active = {sink.name for sink in self.sinks}
+        return HubStatistics(
+            logged=queue.last_seq,
+            accepted=queue.put_events,
+            refused={str(reason): window.count for reason, window in queue.refused.items() if window.count},
+            filtered=route.filtered,
+            queue_depth=depth,
+            queue_peak=queue.peak,
+            sinks={name: _sink_statistics(books, depth if name in active else 0) for name, books in self.books.items()},
+            identity=queue.identity,
+        )
+
+
+def _sink_statistics(books: SinkBooks, waiting: int) -> SinkStatistics:
+    return SinkStatistics(
+        accepted=books.offered + waiting,
+        delivered=books.delivered,
+        dropped={str(reason): window.count for reason, window in books.dropped.items() if window.count},
+        in_flight=books.in_flight + waiting,
+        retries=books.retries,
+        backlog_bytes=books.backlog_bytes,
+        up=books.up,
+    )

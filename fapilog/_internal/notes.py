@@ -1,0 +1,30 @@
+"""
+fapilog's own diagnostics: one line on stderr, rate-limited by kind, never through the pipeline.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+INTERVAL = 30.0
+_STDERR = 2
+_last: dict[str, float] = {}
+
+
+def note(kind: str, message: str) -> None:
+    """
+    Write ``fapilog[pid]: message`` to stderr, at most once in `INTERVAL` seconds for each *kind*.
+
+    Any thread, signal handler or moment; never raises. Written with one `os.write`, past Python's buffers, so that it takes no
+    lock.
+    """
+    now = time.monotonic()
+    if now - _last.get(kind, -INTERVAL) < INTERVAL:
+        return
+    _last[kind] = now
+    text = f"fapilog[{os.getpid()}]: {message}\n"
+    try:
+        os.write(_STDERR, text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        return

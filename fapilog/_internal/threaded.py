@@ -1,0 +1,93 @@
+"""
+A custom sink on a thread and an event loop of its own.
+
+Invariants:
+
+1. Whatever the sink does (a `time.sleep`, a hang, a closed loop), the worker's loop keeps running.
+2. Whatever it raises arrives at its delivery as an ordinary exception; its loop survives.
+3. The thread is a daemon and is started by the process that opens the sink.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+from fapilog.errors import SinkUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from fapilog.identity import Identity
+    from fapilog.typing import Event, Sink
+
+
+class ThreadedSink:
+    """
+    Implements the sink protocol for the worker by calling *sink* elsewhere, with expanded events.
+
+    Args:
+        sink: The custom sink.
+    """
+
+    reads_lines = True
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.name = sink.name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        write_now = getattr(sink, "write_now", None)
+        if write_now is not None:
+            self.write_now = write_now
+
+    def fresh(self) -> ThreadedSink:
+        """Return another wrapper around the same sink: one for each process."""
+        return ThreadedSink(self.sink)
+
+    def bind(self, identity: Identity) -> None:
+        """The custom sink learns its identity in `open()`."""
+
+    async def open(self, identity: Identity) -> None:
+        """Start the thread and open the sink on it."""
+        if self._loop is None:
+            loop = asyncio.SelectorEventLoop()
+            threading.Thread(target=_run, args=(loop,), name=f"fapilog-{self.name}", daemon=True).start()
+            self._loop = loop
+        await self._elsewhere(self.sink.open(identity))
+
+    async def write(self, events: Sequence[Event]) -> None:
+        """Hand *events*, expanded, to the sink."""
+        await self._elsewhere(self._expanded(events))
+
+    async def close(self) -> None:
+        """Close the sink and end its thread."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        try:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_contained(self.sink.close()), loop))
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+
+    async def _expanded(self, events: Sequence[Event]) -> None:
+        await self.sink.write([event.expanded() for event in events])
+
+    async def _elsewhere(self, call: Coroutine[Any, Any, None]) -> None:
+        assert self._loop is not None
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_contained(call), self._loop))
+
+
+async def _contained(call: Coroutine[Any, Any, None]) -> None:
+    try:
+        await call
+    except (SystemExit, KeyboardInterrupt) as error:  # would end the loop they are raised in
+        message = f"the sink raised {error!r}"
+        raise SinkUnavailable(message) from error
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()

@@ -1,0 +1,244 @@
+"""
+Set-up: the only place that wires the parts together.
+
+Invariants:
+
+1. Set-up is idempotent: the same settings again change nothing, other settings take over after what was accepted before has been
+   delivered. Threads, files and exit hooks do not grow with the number of calls.
+2. A wrong value is one `ConfigurationError` here, before any worker is forked, never an error in a log call.
+3. Set-up starts no thread and opens no file: that happens in the process that logs, at its first event.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from fapilog._internal.notes import note
+from fapilog._internal.rundir import default_run_dir
+from fapilog._internal.threaded import ThreadedSink
+from fapilog.coordinator import Spec, coordinator
+from fapilog.errors import ConfigurationError
+from fapilog.identity import Identity
+from fapilog.logger import FapilogLogger, core_factory, processors
+from fapilog.pipeline import gates, route
+from fapilog.settings import FapilogSettings, level_number, load_settings, warnings_for
+from fapilog.sinks.file import FileSink
+from fapilog.sinks.stream import StreamSink
+from fapilog.typing import Sink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from fapilog._internal.queue import QueueWorker
+    from fapilog.results import FlushResult, HubStatistics
+
+
+class LoggingHub:
+    """
+    The logging of this process, whichever process that is when a method is called.
+
+    Returned by `configure_logging()`; there is one. Its methods are the functions of the same names in `fapilog`.
+    """
+
+    def flush(self, timeout: float | None = None) -> FlushResult:
+        """See `fapilog.flush()`."""
+        return flush(timeout)
+
+    async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
+        """See `fapilog.aflush()`."""
+        return await aflush(timeout)
+
+    def shutdown(self, timeout: float | None = None) -> FlushResult:
+        """See `fapilog.shutdown_logging()`."""
+        return shutdown_logging(timeout)
+
+    def statistics(self) -> HubStatistics:
+        """See `fapilog.statistics()`."""
+        return statistics()
+
+
+_hub = LoggingHub()
+
+
+def configure_logging(
+    settings: FapilogSettings | None = None, *, sinks: Iterable[str | Sink] | None = None, app: Any = None, **overrides: Any
+) -> LoggingHub:
+    """
+    Set logging up, for this process and those forked from it.
+
+    May be called at import, in a hook, in a lifespan; again at any time; from any thread, one at a time.
+
+    Args:
+        settings: Read from the environment by default.
+        sinks: Instead of `FAPILOG_SINKS`: names (``stdout``, ``stderr``, ``file``) and `Sink` objects.
+        app: A FastAPI or Starlette application whose shutdown shall drain the hub.
+        overrides: Single settings by flat name, such as ``level="DEBUG"`` or ``queue_size=5000``; and ``processors``, structlog
+            processors of your own, run before the event is encoded.
+
+    Raises:
+        ConfigurationError: A value cannot be used; the message names it and says what would be right.
+    """
+    own_processors = tuple(overrides.pop("processors", ()))
+    chosen = _settings(settings, sinks, overrides)
+    prototypes = _prototypes(chosen, sinks)
+    _check(chosen, prototypes)
+    middleware = _middleware_for(app)
+    coordinator.configure(
+        Spec(chosen, tuple(prototypes), own_processors, _run_dir(chosen, prototypes), _key(chosen, prototypes, own_processors))
+    )
+    coordinator.open()
+    _configure_structlog()
+    if middleware is not None:
+        app.add_middleware(middleware)
+    return _hub
+
+
+def shutdown_logging(timeout: float | None = None) -> FlushResult:
+    """
+    Deliver what waits and close the sinks, within *timeout* seconds (`FAPILOG_DRAIN_TIMEOUT` by default).
+
+    Any thread; idempotent. Later events are written synchronously, where the sink can do that at once, or counted `after_close`.
+    """
+    return coordinator.drain(timeout)
+
+
+def flush(timeout: float | None = None) -> FlushResult:
+    """Deliver everything accepted before the call, within *timeout* seconds (`FAPILOG_DRAIN_TIMEOUT` by default); any thread."""
+    return coordinator.flush(timeout)
+
+
+async def aflush(timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
+    """Do what `flush()` does without blocking the running event loop."""
+    hub = coordinator.state.hub
+    return await hub.aflush(timeout) if hub is not None else coordinator.flush(timeout)
+
+
+def statistics() -> HubStatistics:
+    """Return the books of this process, starting its hub if nothing was logged yet; any thread."""
+    coordinator.start()
+    hub = coordinator.state.hub
+    if hub is None:
+        message = "the hub of this process could not start; the reason is on stderr"
+        raise ConfigurationError(message)
+    return hub.statistics()
+
+
+def set_level(level: str | int, logger: str | None = None) -> None:
+    """
+    Set the level of this process from now on, for all loggers or for *logger* and those below it.
+
+    Raises:
+        ConfigurationError: There is no such level.
+    """
+    gates.set_one(level_number(level), logger or "")
+
+
+def use_worker(worker: QueueWorker | None) -> None:
+    """Make a hand-made *worker* the target of `queue_sink` in this process; *None* gives it back to the hub."""
+    route.by_hand = None if worker is None else worker.queue.accept
+
+
+def _settings(settings: FapilogSettings | None, sinks: Iterable[str | Sink] | None, overrides: dict[str, Any]) -> FapilogSettings:
+    if sinks is not None:
+        overrides = {**overrides, "sinks": [sink for sink in sinks if isinstance(sink, str)]}
+    if settings is not None:
+        return load_settings({**settings.model_dump(), **overrides}, {}) if overrides else settings
+    loaded = load_settings(overrides)
+    for index, warning in enumerate(warnings_for(loaded, os.environ)):
+        note(f"settings {index}", warning)
+    return loaded
+
+
+def _prototypes(settings: FapilogSettings, sinks: Iterable[str | Sink] | None) -> list[Any]:
+    made = [_built_in(name, settings) if isinstance(name, str) else _wrapped(name) for name in (settings.sinks if sinks is None else sinks)]
+    names = [sink.name for sink in made]
+    for name in names:
+        if names.count(name) > 1:
+            message = f"sinks: two sinks are named {name!r}; give one another name"
+            raise ConfigurationError(message)
+    return made
+
+
+def _built_in(name: str, settings: FapilogSettings) -> FileSink | StreamSink:
+    if name.strip().lower() == "file":
+        return FileSink(settings.file_path)
+    return StreamSink(name.strip().lower(), form=settings.format)
+
+
+def _wrapped(sink: object) -> Any:
+    if isinstance(sink, FileSink | StreamSink):
+        return sink
+    if not isinstance(sink, Sink):
+        message = f"sinks: {sink!r} is neither the name of a sink nor a Sink (name, open(), write(), close())"
+        raise ConfigurationError(message)
+    return ThreadedSink(sink)
+
+
+def _check(settings: FapilogSettings, prototypes: Sequence[Any]) -> None:
+    for sink in prototypes:
+        if not settings.queue_enabled and not hasattr(sink, "write_now"):
+            message = f"FAPILOG_QUEUE_ENABLED=false writes synchronously, and sink {sink.name!r} has no write_now()"
+            raise ConfigurationError(message)
+        if settings.file_strict and isinstance(sink, FileSink):
+            sink.fresh().check(Identity.of_this_process(settings.service, settings.env))
+
+
+def _run_dir(settings: FapilogSettings, prototypes: Sequence[Any]) -> Path:
+    from pathlib import Path  # noqa: PLC0415
+
+    if settings.run_dir:
+        return Path(settings.run_dir).absolute()
+    return default_run_dir(settings.service, [_target(sink) for sink in prototypes])
+
+
+def _target(sink: Any) -> str:
+    return sink.template if isinstance(sink, FileSink) else str(sink.name)
+
+
+def _key(settings: FapilogSettings, prototypes: Sequence[Any], own_processors: tuple[object, ...]) -> tuple[object, ...]:
+    return (
+        repr(settings),
+        tuple(id(sink.sink) if isinstance(sink, ThreadedSink) else (type(sink), _target(sink)) for sink in prototypes),
+        tuple(map(id, own_processors)),
+    )
+
+
+def _middleware_for(app: Any) -> Any:
+    if app is None:
+        return None
+    from fapilog.asgi import FapilogMiddleware  # noqa: PLC0415 - only for those who have an app
+
+    if not hasattr(app, "add_middleware"):
+        message = f"app: {app!r} has no add_middleware(); wrap it instead: app = fapilog.asgi.FapilogMiddleware(app)"
+        raise ConfigurationError(message)
+    installed = getattr(app, "user_middleware", ())
+    return None if any(entry.cls is FapilogMiddleware for entry in installed) else FapilogMiddleware
+
+
+def _configure_structlog() -> None:
+    current = structlog.get_config()
+    if current["wrapper_class"] is FapilogLogger and current["processors"] is processors:
+        return
+    structlog.configure(
+        processors=processors,
+        wrapper_class=FapilogLogger,
+        context_class=dict,
+        logger_factory=core_factory,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _configure_from_environment() -> None:
+    """Configure for an event that came before `configure_logging()`: from the environment, or, if that is wrong, by defaults."""
+    try:
+        configure_logging()
+    except ConfigurationError as error:
+        note("settings", f"{error}; going on with the defaults")
+        configure_logging(load_settings(environ={}))
+
+
+coordinator.autoconfigure = _configure_from_environment

@@ -1,0 +1,249 @@
+"""
+One coordinator per program: owns the hub of this process and gives every forked child a cold start.
+
+Invariants:
+
+1. `after_in_child` starts no thread, takes no lock and does no I/O but closing the inherited slot lock. It swaps the state for a cold one
+   and keeps the old one alive for ever: closing, cancelling or even collecting an inherited event loop reaches into the parent.
+2. The child drops what it inherited; the parent's worker writes it. No event is lost by a fork and none is written twice.
+3. A process starts its hub at its first event, or when a server's hook asks. Events that arrive during the start wait in
+   `pending` and come out in order; whoever appends looks for a finished hub *after* appending, and the starter empties `pending`
+   *after* publishing the hub, so one of the two finds every event.
+4. Starting is claimed by a test-and-set without a call between test and set, hence atomic under the GIL: two threads, or a
+   thread and its own signal handler, never start two hubs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fapilog import logger as logger_module
+from fapilog._internal import lifecycle
+from fapilog._internal.accounting import Reason
+from fapilog._internal.event_queue import EventQueue
+from fapilog._internal.hub import ProcessHub
+from fapilog._internal.notes import note
+from fapilog._internal.rundir import Slot, take_slot
+from fapilog.identity import Identity
+from fapilog.pipeline import gates, route
+from fapilog.results import FlushResult
+from fapilog.settings import parse_levels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fapilog._internal.accounting import SinkBooks
+    from fapilog.settings import FapilogSettings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spec:
+    """
+    What `configure_logging()` asked for; the same in every process of the program.
+
+    Args:
+        settings: Validated.
+        sinks: Prototypes; each process uses `fresh()` copies.
+        processors: The user's own structlog processors.
+        run_dir: Where the processes of the service meet.
+        key: Equal for two specs that ask for the same.
+    """
+
+    settings: FapilogSettings
+    sinks: tuple[object, ...]
+    processors: tuple[object, ...]
+    run_dir: Path
+    key: tuple[object, ...]
+
+
+@dataclass(slots=True)
+class ProcessState:
+    """All that belongs to one process life; replaced, not cleaned, in a forked child."""
+
+    pid: int = field(default_factory=os.getpid)
+    is_master: bool = False
+    slot: Slot | None = None
+    queue: EventQueue | None = None
+    books: dict[str, SinkBooks] = field(default_factory=dict)
+    hub: ProcessHub | None = None
+    starting: bool = False
+    pending: deque[tuple[int, bytes]] = field(default_factory=deque)
+
+
+class Coordinator:
+    """
+    Fork, start, drain. There is one, `coordinator`.
+
+    `autoconfigure` is set by `bootstrap`: it configures from the environment when an event comes before `configure_logging()`.
+    """
+
+    def __init__(self) -> None:
+        self.spec: Spec | None = None
+        self.state = ProcessState()
+        self.autoconfigure: Callable[[], None] | None = None
+        self._parked: list[ProcessState] = []
+        route.accept = self._accept_cold
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_in_child)
+
+    def configure(self, spec: Spec) -> None:
+        """Use *spec* from now on. What was accepted under an earlier one is delivered first, within the drain timeout."""
+        same = self.spec is not None and self.spec.key == spec.key
+        hub = self.state.hub
+        if same and (hub is None or not hub.closed):
+            return
+        if hub is not None:
+            hub.drain()
+            self._cool()
+        self.spec = spec
+        gates.set(*parse_levels(spec.settings.level))
+        logger_module.processors[:] = spec.processors
+        route.max_bytes = spec.settings.max_event_bytes
+        route.configured = True
+
+    def open(self) -> None:
+        """Open a hub that was drained; a hub that never was stays as it is."""
+        if self.state.hub is not None and self.state.hub.closed:
+            self._cool()
+
+    def start(self) -> None:
+        """Start the hub now instead of at the first event; for hooks that run where time does not matter."""
+        state = self.state
+        if state.hub is None and not state.starting:
+            state.starting = True
+            self._start_claimed(state)
+
+    def become_master(self) -> None:
+        """Say that this process is a server's master: it takes slot 0 and writes synchronously, without a thread to fork."""
+        if self.state.hub is None:
+            self.state.is_master = True
+
+    def flush(self, timeout: float | None = None) -> FlushResult:
+        """Flush the hub of this process, if it has one."""
+        hub = self.state.hub
+        return hub.flush(timeout) if hub is not None else FlushResult(complete=True, per_sink={}, waited=0.0)
+
+    def drain(self, timeout: float | None = None) -> FlushResult:
+        """Drain the hub of this process, if it has one."""
+        hub = self.state.hub
+        return hub.drain(timeout) if hub is not None else FlushResult(complete=True, per_sink={}, waited=0.0)
+
+    async def adrain(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
+        """Drain without blocking the running loop."""
+        hub = self.state.hub
+        return await hub.adrain(timeout) if hub is not None else FlushResult(complete=True, per_sink={}, waited=0.0)
+
+    def arm_exits(self) -> None:
+        """Arm the interpreter's exit doors; done at the start of a hub too."""
+        lifecycle.arm_exit(self.flush, self.drain)
+
+    def guard_server_signals(self) -> None:
+        """Guard the signals that a server has left at their defaults; main thread of a server's worker."""
+        lifecycle.guard_signals((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT), self.drain)
+
+    def _cool(self) -> None:
+        state = self.state
+        hub, state.hub = state.hub, None
+        state.starting = False
+        route.accept = self._accept_cold
+        if hub is not None:
+            hub.release()
+
+    def _accept_cold(self, levelno: int, head: bytes) -> bool:
+        state = self.state
+        state.pending.append((levelno, head))
+        if state.hub is not None:
+            self._empty_pending(state, state.hub)
+        elif not state.starting:
+            state.starting = True
+            self._start_claimed(state)
+        return True
+
+    def _start_claimed(self, state: ProcessState) -> None:
+        try:
+            self._start(state)
+        except Exception as error:  # noqa: BLE001 - a log call must not raise
+            note("start", f"the hub cannot start, events are refused: {error!r}")
+            queue = state.queue = state.queue or EventQueue()
+            route.accept = lambda _levelno, _head: queue.refuse(Reason.AFTER_CLOSE)
+        except BaseException:  # an exception thrown by a signal handler: the next event tries again
+            state.starting = False
+            raise
+
+    def _start(self, state: ProcessState) -> None:
+        if self.spec is None and self.autoconfigure is not None:
+            self.autoconfigure()
+        spec = self.spec
+        assert spec is not None
+        queue = self._queue_of(state, spec)
+        sinks = [sink.fresh() for sink in spec.sinks]  # type: ignore[attr-defined]
+        # Once the main thread has ended, a new daemon thread would not live to deliver: the exit doors may have been passed.
+        ending = not threading.main_thread().is_alive()
+        synchronous = not spec.settings.queue_enabled or state.is_master or ending or _no_gil()
+        hub = ProcessHub(spec.settings, queue, state.books, sinks, synchronous=synchronous)
+        hub.start()
+        state.hub = hub
+        route.accept = hub.accept
+        self._empty_pending(state, hub)
+        self.arm_exits()
+        if not synchronous:
+            lifecycle.guard_signals((signal.SIGTERM,), self.drain)
+
+    @staticmethod
+    def _queue_of(state: ProcessState, spec: Spec) -> EventQueue:
+        """Return the queue of this process life, with the slot, the identity and the limits of *spec*."""
+        settings = spec.settings
+        if state.slot is None or state.slot.run_dir != spec.run_dir:
+            held, state.slot = state.slot, take_slot(spec.run_dir, 0 if state.is_master else 1)
+            if held is not None:
+                held.release()
+        queue = state.queue = state.queue or EventQueue()
+        boot = queue.identity.boot
+        queue.set_identity(Identity.of_this_process(settings.service, settings.env, state.slot.number, boot))
+        queue.set_limits(
+            settings.queue_size,
+            settings.queue_max_bytes,
+            settings.queue_overflow,
+            settings.queue_sample_rate,
+            settings.queue_block_timeout,
+            settings.queue_reserve,
+        )
+        return queue
+
+    @staticmethod
+    def _empty_pending(state: ProcessState, hub: ProcessHub) -> None:
+        while True:
+            try:
+                levelno, head = state.pending.popleft()
+            except IndexError:
+                return
+            hub.accept(levelno, head)
+
+    def _after_in_child(self) -> None:
+        old = self.state
+        self._parked.append(old)
+        self.state = ProcessState()
+        route.accept = self._accept_cold
+        route.by_hand = None
+        route.filtered = 0
+        if old.slot is not None:
+            old.slot.release()
+
+
+def _no_gil() -> bool:
+    """Whether this build or interpreter lacks what the queue's atomic runs rely on; said once."""
+    enabled = getattr(sys, "_is_gil_enabled", None)
+    if enabled is None or enabled():
+        return False
+    note("gil", "free-threaded Python: events are written synchronously")
+    return True
+
+
+coordinator = Coordinator()

@@ -1,0 +1,283 @@
+"""
+The caller's side: from a log call to an encoded line at the door of the queue. Pure: no thread, no I/O, no lock.
+
+Invariants:
+
+1. A log call raises no `Exception`, whatever the values; `BaseException` of user code passes.
+2. The line shows the values at call time: it is encoded before the call returns.
+3. Nothing here belongs to one process: the way out is looked up in `route` at call time, so a logger that was made, bound or
+   cached before a fork or a re-configuration writes where its process writes now.
+4. On a name clash the hub's field wins and the user's value is kept under the same name with ``_`` added.
+
+Order: level gate (in the logger) -> contextvars, bound values, call values -> the user's processors -> exception -> clashes ->
+encode -> `route.accept`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextvars import copy_context
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from fapilog.encoding import encode_open, safe_text
+from fapilog.identity import HUB_FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+LEVELS_BY_NAME = {
+    "debug": 10,
+    "info": 20,
+    "warn": 30,
+    "warning": 30,
+    "error": 40,
+    "err": 40,
+    "exception": 40,
+    "critical": 50,
+    "fatal": 50,
+    "msg": 20,
+    "log": 20,
+}
+LEVEL_NAMES = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
+
+_HEAD_FIELDS = ("timestamp", "level", "event", "logger")
+_SPECIAL = frozenset((*_HEAD_FIELDS, *HUB_FIELDS, "exc_info", "stack_info"))
+_CLASHING = frozenset((*_HEAD_FIELDS, *HUB_FIELDS))
+_PREFIX = "structlog_"
+_OUR_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_now = datetime.now
+
+
+class Gate:
+    """The level from which one logger name is let through. Shared by all loggers of that name; set in place."""
+
+    __slots__ = ("level",)
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+
+
+class Gates:
+    """
+    The gates of a process by logger name; a rule for ``a.b`` holds for ``a.b.c`` too.
+
+    `of()` and `set()` may be called from any thread. A log call only reads `Gate.level`.
+    """
+
+    def __init__(self) -> None:
+        self._gates: dict[str, Gate] = {}
+        self._rules: dict[str, int] = {"": 20}
+
+    def of(self, name: str | None) -> Gate:
+        """Return the gate of the logger *name*; *None* is the root."""
+        key = name or ""
+        gate = self._gates.get(key)
+        return gate if gate is not None else self._gates.setdefault(key, Gate(self._level(key)))
+
+    def set(self, default_level: int, rules: dict[str, int]) -> None:
+        """Replace all rules."""
+        self._rules = {**rules, "": default_level}
+        self._apply()
+
+    def set_one(self, level: int, name: str = "") -> None:
+        """Set the rule of one logger name; ``""`` is the default."""
+        self._rules = {**self._rules, name: level}
+        self._apply()
+
+    def _apply(self) -> None:
+        for name, gate in list(self._gates.items()):
+            gate.level = self._level(name)
+
+    def _level(self, name: str) -> int:
+        rules = self._rules
+        while name:
+            if name in rules:
+                return rules[name]
+            name = name.rpartition(".")[0]
+        return rules[""]
+
+
+class Route:
+    """
+    Where this process's events go now. One per process, its attributes replaced in place.
+
+    Attributes:
+        accept: ``accept(levelno, head) -> bool`` of the current queue; *head* is the line without identity and brace.
+        configured: Whether `configure_logging()` was called here or in the process this one was forked from.
+        by_hand: The `accept` of a hand-made worker, which `queue_sink` then prefers.
+        max_bytes: `FAPILOG_MAX_EVENT_BYTES`.
+        filtered: How many events the user's own processors dropped.
+    """
+
+    __slots__ = ("accept", "by_hand", "configured", "filtered", "max_bytes")
+
+    def __init__(self) -> None:
+        self.accept: Callable[[int, bytes], bool] = _nowhere
+        self.by_hand: Callable[[int, bytes], bool] | None = None
+        self.configured = False
+        self.max_bytes = 262_144
+        self.filtered = 0
+
+
+def _nowhere(_levelno: int, _head: bytes) -> bool:
+    return False
+
+
+route = Route()
+gates = Gates()
+
+
+def emit(  # noqa: PLR0917 - positional: it is the hot path
+    levelno: int, level: str, name: str | None, event: object, bound: dict[str, Any], fields: dict[str, Any], processors: list[Any]
+) -> None:
+    """
+    Take one log call that passed its gate to the door of the queue.
+
+    Any thread, signal handler or finaliser. *fields* becomes ours.
+    """
+    try:
+        context = copy_context()
+        if context:
+            fields = {**_inherited(context), **bound, **fields}
+        elif bound:
+            fields = {**bound, **fields}
+        if processors:
+            event, fields = _processed(processors, name, level, event, fields)
+        now = _now(UTC)
+        stamp: object = now if now.microsecond else _timestamp(now)  # orjson leaves six zeros out
+        if not _SPECIAL.isdisjoint(fields):
+            stamp, fields = _settled(fields, level, stamp)
+        if name is None:
+            record = {"timestamp": stamp, "level": level, "event": event, **fields}
+        else:
+            record = {"timestamp": stamp, "level": level, "event": event, "logger": name, **fields}
+        route.accept(levelno, encode_open(record, route.max_bytes))
+    except structlog.DropEvent:
+        route.filtered += 1
+    except Exception as error:  # noqa: BLE001 - invariant 1
+        _last_word(levelno, level, event, error)
+
+
+def emit_dict(logger: object, method_name: str, event_dict: Mapping[str, Any]) -> None:
+    """Take the event dict of a user's own structlog chain to the door; what `queue_sink` does."""
+    try:
+        levelno, head = head_of(event_dict, method_name, getattr(logger, "name", None))
+        (route.by_hand or route.accept)(levelno, head)
+    except Exception as error:  # noqa: BLE001 - invariant 1
+        _last_word(LEVELS_BY_NAME.get(method_name, 20), method_name, event_dict.get("event"), error)
+
+
+def head_of(event_dict: Mapping[str, Any], method_name: str = "info", name: object = None) -> tuple[int, bytes]:
+    """Return the level number and the head of the line for an event that came as a dict."""
+    fields = dict(event_dict)
+    event = fields.pop("event", None)
+    logger_name = fields.pop("logger", name)
+    levelno = LEVELS_BY_NAME.get(str(fields.get("level", method_name)).lower(), LEVELS_BY_NAME.get(method_name, 20))
+    level = LEVEL_NAMES[levelno]
+    if str(fields.get("level", "")).lower() in LEVELS_BY_NAME:
+        del fields["level"]
+    stamp, fields = _settled(fields, level, _timestamp(_now(UTC)))
+    record = {"timestamp": stamp, "level": level, "event": event}
+    if isinstance(logger_name, str):
+        record["logger"] = logger_name
+    return levelno, encode_open({**record, **fields}, route.max_bytes)
+
+
+def _inherited(context: Any) -> dict[str, Any]:
+    """Return what structlog's contextvars hold; the lowest in rank, as in `structlog.contextvars.merge_contextvars`."""
+    found = {}
+    for var in context:
+        if var.name.startswith(_PREFIX):
+            value = context[var]
+            if value is not Ellipsis:
+                found[var.name[10:]] = value
+    return found
+
+
+def _processed(processors: list[Any], name: str | None, level: str, event: object, fields: dict[str, Any]) -> tuple[object, dict[str, Any]]:
+    """Run the user's processors as structlog would; one that raises is named on the event and does not stop it."""
+    current: Any = {**fields, "event": event}
+    for processor in processors:
+        try:
+            current = processor(_NamedLogger(name), level, current)
+        except structlog.DropEvent:
+            raise
+        except Exception as error:  # noqa: BLE001 - the user's code
+            current["processor_error"] = f"{getattr(processor, '__qualname__', type(processor).__qualname__)}: {safe_text(error)}"
+        if not isinstance(current, dict):
+            return current, {}
+    fields = dict(current)
+    return fields.pop("event", None), fields
+
+
+class _NamedLogger:
+    """What the user's processors get as *logger*: its name."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+
+
+def _settled(fields: dict[str, Any], level: str, stamp: object) -> tuple[object, dict[str, Any]]:
+    """
+    Turn `exc_info` and `stack_info` into what the line says, and move the user's values out of the hub's names.
+
+    A `timestamp` in our own form (structlog's `TimeStamper(fmt="iso", utc=True)` writes it) is taken as the event's time, and a
+    `level` that says what we say is no clash.
+    """
+    fields = dict(fields)
+    given = fields.get("timestamp")
+    if isinstance(given, str) and _OUR_TIMESTAMP.fullmatch(given):
+        stamp = fields.pop("timestamp")
+    if fields.get("level") == level:
+        del fields["level"]
+    _exception_in_place(fields)
+    if fields.pop("stack_info", False):
+        fields.setdefault("stack", structlog.processors.StackInfoRenderer()(None, "", {"stack_info": True})["stack"])
+    for name in _CLASHING & fields.keys():
+        kept = name + "_"
+        while kept in fields:
+            kept += "_"
+        fields[kept] = fields.pop(name)
+    return stamp, fields
+
+
+def _exception_in_place(fields: dict[str, Any]) -> None:
+    given = fields.pop("exc_info", None)
+    if not given:
+        return
+    if isinstance(given, BaseException):
+        exc_info: Any = (type(given), given, given.__traceback__)
+    elif isinstance(given, tuple):
+        exc_info = given
+    else:
+        exc_info = sys.exc_info()
+    if exc_info[0] is not None and "exception" not in fields:
+        from structlog.tracebacks import ExceptionDictTransformer  # noqa: PLC0415 - only programs that log exceptions pay for it
+
+        fields["exception"] = ExceptionDictTransformer(show_locals=False)(exc_info)
+
+
+def _timestamp(now: datetime) -> str:
+    return f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond:06d}Z"
+
+
+def _last_word(levelno: int, level: str, event: object, error: Exception) -> None:
+    """Keep at least the event of a call that our own code could not take; raising is not an option."""
+    record = {"timestamp": _timestamp(_now(UTC)), "level": level, "event": safe_text(event), "pipeline_error": safe_text(error)}
+    try:
+        route.accept(levelno, encode_open(record, route.max_bytes))
+    except Exception:  # noqa: BLE001 - nothing more can be done from inside a log call
+        return
+
+
+def own_head(event: str, level: str = "info", **fields: Any) -> bytes:
+    """Return the head of one of the hub's own events (`fapilog.closed` and the like)."""
+    record = {"timestamp": _timestamp(_now(UTC)), "level": level, "event": event, "logger": "fapilog", **fields}
+    return encode_open(record, 1 << 20)
+

@@ -1,0 +1,254 @@
+"""
+Every setting of fapilog, as one frozen value that is read once, at set-up.
+
+The environment is read in one place, when a `FapilogSettings` is made. Each setting `x` comes from the variable
+`FAPILOG_X`, in any case; an override wins over it. Whatever is wrong is raised together, as one `ConfigurationError`, before
+any worker is forked. Names of durations are in seconds and of sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from fapilog._internal import parsing
+from fapilog._internal.parsing import LEVELS, level_number, parse_levels
+from fapilog.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "LEVELS",
+    "FapilogSettings",
+    "ineffective_names",
+    "level_number",
+    "load_settings",
+    "parse_levels",
+    "unknown_names",
+    "warnings_for",
+]
+
+PREFIX = "FAPILOG_"
+EXEMPT = "TEST_"
+
+NO_EFFECT_YET = (
+    *("FAPILOG_LABELS", "FAPILOG_CAPTURE_STDLIB", "FAPILOG_REDACT", "FAPILOG_REDACT_KEYS", "FAPILOG_REDACT_PATTERNS"),
+    *("FAPILOG_EXCEPTION_LOCALS", "FAPILOG_SAMPLING", "FAPILOG_ACCESS_LOG"),
+    *("FAPILOG_FILE_MAX_BYTES", "FAPILOG_FILE_ROTATE_EVERY", "FAPILOG_FILE_KEEP", "FAPILOG_FILE_COMPRESS"),
+    *("FAPILOG_LOKI_URL", "FAPILOG_LOKI_TENANT", "FAPILOG_LOKI_USERNAME", "FAPILOG_LOKI_PASSWORD", "FAPILOG_LOKI_TOKEN"),
+    *("FAPILOG_LOKI_CA_FILE", "FAPILOG_LOKI_LABELS", "FAPILOG_LOKI_BATCH_BYTES", "FAPILOG_LOKI_BATCH_TIMEOUT"),
+    *("FAPILOG_LOKI_TIMEOUT", "FAPILOG_LOKI_MAX_ELAPSED", "FAPILOG_LOKI_BACKLOG_BYTES"),
+    *("FAPILOG_OTLP_ENDPOINT", "FAPILOG_JOURNAL", "FAPILOG_JOURNAL_BYTES"),
+)
+"""Names that are known but change nothing in this version; those without a field are accepted whatever their value."""
+
+Switch = Annotated[bool, BeforeValidator(parsing.boolean)]
+Count = Annotated[int, BeforeValidator(parsing.whole(0))]
+PositiveCount = Annotated[int, BeforeValidator(parsing.whole(1))]
+Seconds = Annotated[float, BeforeValidator(parsing.seconds())]
+PositiveSeconds = Annotated[float, BeforeValidator(parsing.seconds(above_zero=True))]
+Text = Annotated[str, BeforeValidator(parsing.text)]
+Format = Annotated[Literal["auto", "json", "console"], BeforeValidator(parsing.choice("auto", "json", "console"))]
+Overflow = Annotated[
+    Literal["drop", "drop_oldest", "sample", "block"],
+    BeforeValidator(parsing.choice("drop", "drop_oldest", "sample", "block")),
+]
+Compression = Annotated[Literal["none", "gzip"], BeforeValidator(parsing.choice("none", "gzip"))]
+PathTemplate = Annotated[str, BeforeValidator(parsing.path_template("service", "env", "host", "worker", "pid"))]
+
+
+class FapilogSettings(BaseSettings):
+    """
+    The settings of one process, checked and frozen.
+
+    Args:
+        environ: What to read instead of `os.environ`.
+        values: Settings by field name, as text or as Python values; they win over the environment.
+
+    Raises:
+        ConfigurationError: One or more settings are wrong or unknown; the message names every one of them.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, case_sensitive=False, env_file=None, frozen=True, extra="forbid")
+
+    service: Annotated[str, BeforeValidator(parsing.service_name)] = Field(
+        "fapilog", description="Name of the service, on every event and in file names; no / and no control characters."
+    )
+    env: Text = Field("", description="Name of the environment, such as prod; empty means not given.")
+    level: Annotated[str, BeforeValidator(parsing.levels)] = Field(
+        "INFO",
+        description="Lowest level that is logged: DEBUG, INFO, WARNING, ERROR, CRITICAL or a whole number 0 to 50 (20 is INFO); "
+        "single loggers follow as logger=level: INFO,sqlalchemy=WARNING.",
+    )
+    format: Format = Field(
+        "auto", description="Form of the lines on stdout and stderr; auto is console on a terminal, else json."
+    )
+    sinks: Annotated[tuple[str, ...], BeforeValidator(parsing.sink_names)] = Field(
+        ("stdout",), description="Where events go: comma list of stdout, stderr, file."
+    )
+    labels: Annotated[dict[str, str], BeforeValidator(parsing.labels)] = Field(
+        {}, description="Fields put on every event: key=value,key=value; empty means none."
+    )
+    run_dir: Annotated[str | None, BeforeValidator(parsing.optional_path)] = Field(
+        None, description="Directory of the files that the processes of a service share; empty means that fapilog chooses it."
+    )
+    drain_timeout: PositiveSeconds = Field(
+        3.0, description="Seconds that a shutdown waits for delivery of what is queued, at most."
+    )
+    capture_stdlib: Switch = Field(default=True, description="Whether events of the standard logging module are taken too.")
+    redact: Switch = Field(default=True, description="Whether secrets are masked, by key and by value.")
+    redact_keys: Annotated[tuple[str, ...], BeforeValidator(parsing.names)] = Field(
+        (), description="Comma list of keys that are masked besides the built-in ones; empty means none."
+    )
+    redact_patterns: Annotated[tuple[str, ...], BeforeValidator(parsing.patterns)] = Field(
+        (),
+        description="Comma list of regular expressions whose matches are masked besides the built-in ones; the comma of a "
+        r"repeat such as {1,3} is part of it, any other is written \x2c; empty means none.",
+    )
+    exception_locals: Switch = Field(default=False, description="Whether exceptions carry the local variables of their frames.")
+    max_event_bytes: Annotated[int, BeforeValidator(parsing.size(1024))] = Field(
+        262144, description="Greatest size of one encoded event, in bytes, 1024 or more; also with KiB, MiB or GiB."
+    )
+    sampling: Text = Field("", description="Rules that keep a share of the events; empty keeps all.")
+    access_log: Switch = Field(default=True, description="Whether one event is logged for each request.")
+
+    queue_enabled: Switch = Field(
+        default=True,
+        description="Whether events go through the queue; without it the caller writes them, to streams and files only.",
+    )
+    queue_size: PositiveCount = Field(1000, description="Events that the queue holds, 1 or more.")
+    queue_max_bytes: Annotated[int, BeforeValidator(parsing.size(1))] = Field(
+        16 * 2**20, description="Bytes of encoded events that the queue holds; also with KiB, MiB or GiB; the default is 16 MiB."
+    )
+    queue_batch_size: PositiveCount = Field(10, description="Events handed to a sink at once, at most; 1 or more.")
+    queue_batch_timeout: Seconds = Field(1.0, description="Seconds that a batch waits to become full.")
+    queue_retry_delay: Seconds = Field(1.0, description="Seconds before a failed batch is tried again.")
+    queue_max_retries: Count = Field(3, description="Times that a failed batch is tried again; 0 means never.")
+    queue_overflow: Overflow = Field(
+        "drop",
+        description="What a full queue does: drop the new event, drop_oldest, sample (keep a share of the new ones), or block "
+        "the caller for a while.",
+    )
+    queue_sample_rate: Annotated[float, BeforeValidator(parsing.real(0, 1, above=True))] = Field(
+        0.1, description="Share of the new events that a full queue keeps under the policy sample; above 0, at most 1."
+    )
+    queue_block_timeout: Seconds = Field(0.05, description="Seconds that the policy block holds a caller, at most.")
+    queue_reserve: Annotated[float, BeforeValidator(parsing.real(0, 1))] = Field(
+        0.1, description="Share of the queue's size kept on top for events of WARNING and above; 0 to 1."
+    )
+
+    file_path: PathTemplate = Field(
+        "logs/{service}.{worker}.jsonl",
+        description="File of the sink file; may hold {service}, {env}, {host}, {worker} and {pid}.",
+    )
+    file_max_bytes: Annotated[int, BeforeValidator(parsing.size(0))] = Field(
+        0, description="Size in bytes at which a file is rotated; also with KiB, MiB or GiB; 0 means never."
+    )
+    file_rotate_every: Annotated[str, BeforeValidator(parsing.rotation)] = Field(
+        "", description="Time after which a file is rotated: midnight, or a period such as 30s, 15m, 1h, 1d; empty means never."
+    )
+    file_keep: Count = Field(7, description="Rotated files that are kept.")
+    file_compress: Compression = Field("none", description="How rotated files are compressed: none or gzip.")
+    file_strict: Switch = Field(
+        default=False, description="Whether a file that cannot be opened at set-up is an error instead of a warning."
+    )
+
+    def __init__(self, environ: Mapping[str, str] | None = None, /, **values: Any) -> None:
+        """Read the environment, lay *values* over it and check everything; see the class."""
+        fields = type(self).model_fields
+        wrong = [_unknown_override(name, fields) for name in values if name not in fields]
+        variables = _variables(os.environ if environ is None else environ)
+        given: dict[str, Any] = {name: variables[_variable(name)] for name in fields if _variable(name) in variables}
+        given.update({name: value for name, value in values.items() if name in fields})
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            wrong += [_problem(str(detail["loc"][0]), given, values, detail) for detail in error.errors(include_url=False)]
+        if wrong:
+            raise ConfigurationError("\n  ".join(["fapilog cannot be set up:", *wrong]))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leave only what `__init__` passes: it has read the environment, without JSON and with the names for the error."""
+        return (init_settings,)
+
+
+def load_settings(overrides: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> FapilogSettings:
+    """
+    Make the settings of this process.
+
+    Args:
+        overrides: Values by field name, such as `{"level": logging.DEBUG, "sinks": ["file"]}`; they win.
+        environ: What to read instead of `os.environ`.
+
+    Raises:
+        ConfigurationError: One message with every wrong variable or override, the value given and what would be right.
+    """
+    return FapilogSettings(environ, **(overrides or {}))
+
+
+def unknown_names(environ: Mapping[str, str]) -> list[tuple[str, str | None]]:
+    """Return each `FAPILOG_*` name in *environ* that is no setting, with the nearest known one; `FAPILOG_TEST_*` is exempt."""
+    known = [name.upper() for name in FapilogSettings.model_fields] + [name.removeprefix(PREFIX) for name in NO_EFFECT_YET]
+    unknown: list[tuple[str, str | None]] = []
+    for name in sorted(environ):
+        short = name.upper().removeprefix(PREFIX)
+        if name.upper().startswith(PREFIX) and short not in known and not short.startswith(EXEMPT):
+            near = parsing.nearest(short, known)
+            unknown.append((name, near and PREFIX + near))
+    return unknown
+
+
+def ineffective_names(settings: FapilogSettings, environ: Mapping[str, str] | None = None) -> list[str]:
+    """
+    Return the names of `NO_EFFECT_YET` that are set to something other than their default.
+
+    Args:
+        settings: What is in use.
+        environ: Where to look for names that have no field yet; without it they are left out.
+    """
+    fields = FapilogSettings.model_fields
+    changed = {_variable(name) for name, field in fields.items() if getattr(settings, name) != field.default}
+    later = {name for name, value in _variables(environ or {}).items() if value and name[len(PREFIX) :].lower() not in fields}
+    return [name for name in NO_EFFECT_YET if name in changed | later]
+
+
+def warnings_for(settings: FapilogSettings, environ: Mapping[str, str]) -> list[str]:
+    """Return a line for each unknown name in *environ* and one that names all settings without effect; none shows a value."""
+    lines = [
+        f"{name} is not a fapilog setting" + (f"; did you mean {near}?" if near else "") for name, near in unknown_names(environ)
+    ]
+    if ineffective := ineffective_names(settings, environ):
+        lines.append(f"no effect in this version of fapilog: {', '.join(ineffective)}")
+    return lines
+
+
+def _variable(field: str) -> str:
+    return PREFIX + field.upper()
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the `FAPILOG_*` entries by upper-case name; where two differ in case only, the upper-case one wins."""
+    ours = [name for name in sorted(environ, reverse=True) if name.upper().startswith(PREFIX)]
+    return {name.upper(): environ[name] for name in ours}
+
+
+def _unknown_override(name: str, known: Mapping[str, object]) -> str:
+    return f"{name} (override) is not a fapilog setting{parsing.did_you_mean(name, known)}"
+
+
+def _problem(field: str, given: Mapping[str, object], overrides: Mapping[str, object], detail: Mapping[str, Any]) -> str:
+    rule = detail.get("ctx", {}).get("error", detail["msg"])
+    name = f"{field}={given.get(field)!r} (override)" if field in overrides else f"{_variable(field)}={given.get(field)!r}"
+    return f"{name}: {rule}"

@@ -1,0 +1,164 @@
+"""
+The file sink: every process appends to a file of its own.
+
+Invariants, beside those of `sinks/base.py`:
+
+1. The descriptor belongs to the process that opened it: it is opened after a fork, never inherited for use.
+2. Blocking calls (`mkdir`, `open`, `write`) run on this sink's own daemon thread; a FIFO without a reader or a dead mount stops
+   that thread and nothing else.
+3. `write_now()` never waits: it opens with `O_NONBLOCK` and refuses while the thread is inside a write.
+
+While the hub drains, writes keep going through the same thread: it exists already, so nothing new must be started at
+interpreter exit, and one stuck file cannot hold up the drain of the other sinks. The file is opened and closed through aiofiles;
+its `write` is one call of ours on the same executor, because when the drain gives a stuck write up, only the thread inside it
+knows that the bytes are still on their way (`LineWriter.busy`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fapilog._internal.executor import SinkExecutor
+from fapilog.errors import ConfigurationError, SinkUnavailable
+from fapilog.sinks.base import LineWriter, write_or_unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fapilog.identity import Identity
+    from fapilog.typing import Event
+
+MODE = 0o644
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+
+
+class FileSink:
+    """
+    Appends JSON lines to one file per process.
+
+    Args:
+        path: A template; ``{service}``, ``{env}``, ``{host}``, ``{worker}`` and ``{pid}`` are filled in per process. A relative path is
+            taken from the working directory at set-up. Missing directories are made.
+        name: Of the sink.
+    """
+
+    reads_lines = True
+    retries_until_full = True
+
+    def __init__(self, path: str | os.PathLike[str] = "logs/{service}.{worker}.jsonl", *, name: str = "file") -> None:
+        self.name = name
+        self.template = str(Path(path).absolute())
+        self.path: Path | None = None
+        self._writer = LineWriter()
+        self._executor: SinkExecutor | None = None
+        self._file: Any = None
+        self._fd = -1
+        self._late_fd: int | None = None
+
+    def fresh(self) -> FileSink:
+        """Return a sink of the same settings and no state, for another process or another opening."""
+        return FileSink(self.template, name=self.name)
+
+    def bind(self, identity: Identity) -> None:
+        """Fill in the path for the process that *identity* describes; no I/O."""
+        fields = identity.fields()
+        self.path = Path(self.template.format(**{name: str(fields[name]).replace("/", "_") for name in fields}))
+
+    def check(self, identity: Identity) -> None:
+        """
+        Try at set-up whether the directory can be written, for `FAPILOG_FILE_STRICT`.
+
+        Raises:
+            ConfigurationError: Naming the path.
+        """
+        self.bind(identity)
+        assert self.path is not None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"FAPILOG_FILE_PATH: cannot make the directory of {self.path}: {error.strerror}"
+            raise ConfigurationError(message) from error
+        target = self.path if self.path.exists() else self.path.parent
+        if not os.access(target, os.W_OK):
+            message = f"FAPILOG_FILE_PATH: {target} cannot be written; FAPILOG_FILE_STRICT asks for that at set-up"
+            raise ConfigurationError(message)
+
+    async def open(self, identity: Identity) -> None:
+        """Open the file on the sink's own thread."""
+        import aiofiles  # noqa: PLC0415 - only the process that opens a file pays for it
+
+        self.bind(identity)
+        if self._executor is None:
+            self._executor = SinkExecutor(f"fapilog-{self.name}")
+        opener = partial(_open_below, self.path)
+        self._file = await aiofiles.open(str(self.path), "ab", buffering=0, opener=opener, executor=self._executor)
+        self._fd = self._file.fileno()
+
+    async def write(self, events: Sequence[Event]) -> None:
+        """Append *events* with one write."""
+        lines = [event.line for event in events]
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._write, lines)
+        except OSError as error:
+            message = f"{self.path}: {error.strerror}"
+            raise SinkUnavailable(message) from error
+
+    def _write(self, lines: Sequence[bytes]) -> None:
+        fd = self._fd
+        self._writer.write(lines, lambda data: os.write(fd, data))
+
+    async def close(self) -> None:
+        """Close the file, after whatever its thread is still doing."""
+        file, self._file = self._file, None
+        executor, self._executor = self._executor, None
+        try:
+            if file is not None:
+                await file.close()
+        finally:
+            if executor is not None:
+                executor.shutdown()
+
+    def write_now(self, lines: Sequence[bytes]) -> None:
+        """
+        Append *lines* from the calling thread, without waiting; opens the file anew when it has been closed.
+
+        Raises:
+            SinkUnavailable: It cannot be done now.
+        """
+        if self._late_fd is None:
+            self._late_fd = self._open_late()
+        write_or_unavailable(self._writer, self._late_fd, lines)
+
+    def release(self) -> None:
+        """
+        Close what `write_now()` opened.
+
+        The descriptor is forgotten before it is closed, so a late caller opens another; one that is inside its write right now gets
+        an error that is counted.
+        """
+        fd, self._late_fd = self._late_fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def _open_late(self) -> int:
+        if self.path is None:
+            message = "the sink does not know its file yet"
+            raise SinkUnavailable(message)
+        try:
+            return _open_below(self.path, str(self.path), _FLAGS | os.O_NONBLOCK)
+        except OSError as error:
+            message = f"{self.path}: {error.strerror}"
+            raise SinkUnavailable(message) from error
+
+
+def _open_below(path: Path, name: str, flags: int) -> int:
+    """Open *path*, making its directory if it is missing."""
+    try:
+        return os.open(name, flags | os.O_CLOEXEC, MODE)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(name, flags | os.O_CLOEXEC, MODE)

@@ -1,0 +1,115 @@
+"""
+The stream sink: stdout or stderr, JSON lines or the console form.
+
+Invariants, beside those of `sinks/base.py`:
+
+1. It writes to the descriptor, past Python's buffers, on its own daemon thread: a full pipe stops that thread and nothing else.
+2. It never changes the mode of the descriptor, which it shares with the rest of the program.
+3. A stream without a descriptor (a test's `StringIO`) gets text through its own `write()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import orjson
+
+from fapilog._internal.executor import SinkExecutor
+from fapilog.errors import SinkUnavailable
+from fapilog.sinks.base import LineWriter, write_or_unavailable
+from fapilog.sinks.console import render
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fapilog.identity import Identity
+    from fapilog.typing import Event
+
+
+class StreamSink:
+    """
+    Writes to stdout or stderr.
+
+    Args:
+        name: ``stdout`` or ``stderr``; also the name of the sink.
+        form: ``json``, ``console``, or ``auto``: console on a terminal, JSON elsewhere.
+    """
+
+    reads_lines = True
+    retries_until_full = True
+
+    def __init__(self, name: str = "stdout", *, form: str = "auto") -> None:
+        self.name = name
+        self._form = form
+        self._writer = LineWriter()
+        self._executor: SinkExecutor | None = None
+
+    def fresh(self) -> StreamSink:
+        """Return a sink of the same settings and no state, for another process or another opening."""
+        return StreamSink(self.name, form=self._form)
+
+    def bind(self, identity: Identity) -> None:
+        """Nothing here depends on the process."""
+
+    async def open(self, identity: Identity) -> None:
+        """Get the sink's own thread ready."""
+        del identity
+        if self._executor is None:
+            self._executor = SinkExecutor(f"fapilog-{self.name}")
+
+    async def write(self, events: Sequence[Event]) -> None:
+        """Write *events* with one write."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._write, events)
+        except (OSError, ValueError) as error:
+            message = f"{self.name}: {error}"
+            raise SinkUnavailable(message) from error
+
+    async def close(self) -> None:
+        """End the sink's thread; the stream itself is not ours to close."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown()
+
+    def write_now(self, lines: Sequence[bytes]) -> None:
+        """
+        Write *lines* from the calling thread.
+
+        Raises:
+            SinkUnavailable: It cannot be done now.
+        """
+        try:
+            fd = self._descriptor()
+        except (OSError, ValueError) as error:
+            raise SinkUnavailable(str(error)) from error
+        write_or_unavailable(self._writer, fd, [self._formed(line) for line in lines])
+
+    def _write(self, events: Sequence[Event]) -> None:
+        lines = [self._formed(event.line) for event in events]
+        try:
+            fd = self._descriptor()
+        except OSError:
+            stream = getattr(sys, self.name)
+            stream.write(b"".join(lines).decode("utf-8"))
+            return
+        self._writer.write(lines, lambda data: os.write(fd, data))
+
+    def _descriptor(self) -> int:
+        stream = getattr(sys, self.name)
+        if stream is None:
+            message = f"sys.{self.name} is None"
+            raise OSError(message)
+        return int(stream.fileno())
+
+    def _console(self) -> bool:
+        if self._form != "auto":
+            return self._form == "console"
+        stream = getattr(sys, self.name)
+        return bool(stream is not None and stream.isatty())
+
+    def _formed(self, line: bytes) -> bytes:
+        if not self._console():
+            return line
+        return render(orjson.loads(line), colours=self._form == "auto" and "NO_COLOR" not in os.environ)
