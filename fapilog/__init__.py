@@ -74,7 +74,7 @@ __all__ = [
 
 def __getattr__(name: str) -> str:
     if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415 - slow to import, rarely asked
+        from importlib.metadata import version
 
         return version("fapilog")
     message = f"module {__name__!r} has no attribute {name!r}"

@@ -32,7 +32,8 @@ class FapilogMiddleware:
     Drains the hub when the application shuts down.
 
     Args:
-        app: An ASGI application. FastAPI and Starlette take the class in `add_middleware()`; `configure_logging(app=app)` does that.
+        app: An ASGI application. FastAPI and Starlette take the class in `add_middleware()`, which is what
+            `configure_logging(app=app)` does.
     """
 
     def __init__(self, app: App) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from fapilog._internal.notes import note
+from fapilog._internal.queue import queue_sink
 from fapilog._internal.rundir import default_run_dir
 from fapilog._internal.threaded import ThreadedSink
 from fapilog.coordinator import Spec, coordinator
@@ -154,7 +155,10 @@ def _settings(settings: FapilogSettings | None, sinks: Iterable[str | Sink] | No
 
 
 def _prototypes(settings: FapilogSettings, sinks: Iterable[str | Sink] | None) -> list[Any]:
-    made = [_built_in(name, settings) if isinstance(name, str) else _wrapped(name) for name in (settings.sinks if sinks is None else sinks)]
+    made = [
+        _built_in(name, settings) if isinstance(name, str) else _wrapped(name)
+        for name in (settings.sinks if sinks is None else sinks)
+    ]
     names = [sink.name for sink in made]
     for name in names:
         if names.count(name) > 1:
@@ -188,7 +192,7 @@ def _check(settings: FapilogSettings, prototypes: Sequence[Any]) -> None:
 
 
 def _run_dir(settings: FapilogSettings, prototypes: Sequence[Any]) -> Path:
-    from pathlib import Path  # noqa: PLC0415
+    from pathlib import Path
 
     if settings.run_dir:
         return Path(settings.run_dir).absolute()
@@ -210,7 +214,7 @@ def _key(settings: FapilogSettings, prototypes: Sequence[Any], own_processors: t
 def _middleware_for(app: Any) -> Any:
     if app is None:
         return None
-    from fapilog.asgi import FapilogMiddleware  # noqa: PLC0415 - only for those who have an app
+    from fapilog.asgi import FapilogMiddleware
 
     if not hasattr(app, "add_middleware"):
         message = f"app: {app!r} has no add_middleware(); wrap it instead: app = fapilog.asgi.FapilogMiddleware(app)"
@@ -221,7 +225,8 @@ def _middleware_for(app: Any) -> Any:
 
 def _configure_structlog() -> None:
     current = structlog.get_config()
-    if current["wrapper_class"] is FapilogLogger and current["processors"] is processors:
+    ours = current["wrapper_class"] is FapilogLogger and current["processors"] is processors
+    if ours or queue_sink in current["processors"]:  # a chain of the user's own that feeds us is left as it is
         return
     structlog.configure(
         processors=processors,

@@ -3,8 +3,9 @@ One coordinator per program: owns the hub of this process and gives every forked
 
 Invariants:
 
-1. `after_in_child` starts no thread, takes no lock and does no I/O but closing the inherited slot lock. It swaps the state for a cold one
-   and keeps the old one alive for ever: closing, cancelling or even collecting an inherited event loop reaches into the parent.
+1. `after_in_child` starts no thread, takes no lock and does no I/O but closing the inherited slot lock. It swaps the state for a
+   cold one and keeps the old one alive for ever: closing, cancelling or even collecting an inherited event loop reaches into
+   the parent.
 2. The child drops what it inherited; the parent's worker writes it. No event is lost by a fork and none is written twice.
 3. A process starts its hub at its first event, or when a server's hook asks. Events that arrive during the start wait in
    `pending` and come out in order; whoever appends looks for a finished hub *after* appending, and the starter empties `pending`
@@ -169,7 +170,7 @@ class Coordinator:
     def _start_claimed(self, state: ProcessState) -> None:
         try:
             self._start(state)
-        except Exception as error:  # noqa: BLE001 - a log call must not raise
+        except Exception as error:
             note("start", f"the hub cannot start, events are refused: {error!r}")
             queue = state.queue = state.queue or EventQueue()
             route.accept = lambda _levelno, _head: queue.refuse(Reason.AFTER_CLOSE)

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import orjson
@@ -36,7 +37,7 @@ def safe_text(value: object) -> str:
     """Return `repr(value)`, bounded; a `repr` that raises is named instead."""
     try:
         text = repr(value)
-    except Exception as error:  # noqa: BLE001 - any user's repr
+    except Exception as error:
         return f"<{type(value).__name__}: repr raised {type(error).__name__}>"
     return cut_text(text, MAX_REPR)
 
@@ -50,7 +51,7 @@ def cut_text(text: str, limit: int) -> str:
 
 def default(value: object) -> object:
     """The hook orjson asks for types it does not know: return something it knows."""
-    if isinstance(value, Set):
+    if isinstance(value, AbstractSet):
         return list(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).decode("utf-8", "backslashreplace")
@@ -64,7 +65,7 @@ def default(value: object) -> object:
 def _safe_str(value: object) -> str:
     try:
         return cut_text(str(value), MAX_REPR)
-    except Exception:  # noqa: BLE001 - any user's str
+    except Exception:
         return safe_text(value)
 
 
@@ -80,7 +81,7 @@ def encode_open(record: dict[str, Any], max_bytes: int) -> bytes:
     """
     try:
         raw = _dumps(record, default, OPTIONS)
-    except Exception:  # noqa: BLE001 - orjson refuses by several types, a user's hook by any
+    except Exception:
         raw = _encode_slowly(record)
     if len(raw) > max_bytes:
         raw = _cut_fields(record, max_bytes)
@@ -121,7 +122,7 @@ class _Plain:
         self.left = MAX_ITEMS
         self.above: set[int] = set()
 
-    def value(self, value: Any, depth: int) -> Any:  # noqa: PLR0911 - one line a kind is the readable form
+    def value(self, value: Any, depth: int) -> Any:
         if value is None or isinstance(value, bool | float):
             return value
         if isinstance(value, enum.Enum):
@@ -132,14 +133,14 @@ class _Plain:
             return _text(value)
         if isinstance(value, Mapping):
             return self.nested(value, depth, self.mapping)
-        if isinstance(value, list | tuple | Set):
+        if isinstance(value, list | tuple | AbstractSet):
             return self.nested(value, depth, self.sequence)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
             return self.nested(fields, depth, self.mapping, marker=value)
         try:
             return orjson.Fragment(_dumps(value, None, OPTIONS))
-        except Exception:  # noqa: BLE001 - whatever orjson does not know
+        except Exception:
             return _text(str(default(value)))
 
     def nested(self, value: Any, depth: int, how: Any, marker: object = None) -> Any:
@@ -180,7 +181,7 @@ class _Plain:
     def _guarded(self, item: Any, depth: int) -> Any:
         try:
             return self.value(item, depth)
-        except Exception:  # noqa: BLE001 - hostile objects: keep the rest of the record
+        except Exception:
             return _text(safe_text(item))
 
 

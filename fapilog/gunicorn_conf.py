@@ -23,7 +23,7 @@ _gunicorn.configure_master()
 def on_starting(server: Any) -> None:
     """Tell the coordinator that this process is a master; in the master, before workers are forked."""
     del server
-    _gunicorn.coordinator.become_master()
+    _gunicorn.enter_master()
 
 
 def post_fork(server: Any, worker: Any) -> None:

@@ -3,7 +3,7 @@ The bound logger: structlog's interface, a short path through the pipeline.
 
 Invariants:
 
-1. Both `fapilog.get_logger()` and `structlog.get_logger()` (after `configure_logging()`) give this class, with the same behaviour.
+1. Both `fapilog.get_logger()` and, after `configure_logging()`, `structlog.get_logger()` give this class and its behaviour.
 2. A disabled call compares two numbers and returns.
 3. A logger belongs to no process: bound, cached or inherited over a fork, it writes where its process writes.
 """
@@ -63,7 +63,7 @@ def _interpolated(event: Any, args: tuple[Any, ...]) -> Any:
         if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
             return event % args[0]
         return event % args
-    except Exception:  # noqa: BLE001 - wrong count, wrong type, a user's __str__
+    except Exception:
         return f"{event} {args!r}"
 
 
@@ -77,7 +77,7 @@ def _level_method(levelno: int) -> Callable[..., None]:
             event = _interpolated(event, args)
         elif event is _MISSING:
             event = fields.pop("event", None)
-        emit(levelno, level, self._logger.name, event, self._context, fields, self._processors)
+        emit(levelno, level, self._logger.name, event, self._context, fields, self._processors)  # type: ignore[arg-type]
 
     log.__name__ = log.__qualname__ = level
     log.__doc__ = f"Log *event* with *fields* at {level.upper()}; any thread or moment, never raises, never waits."
@@ -103,7 +103,9 @@ class FapilogLogger(BoundLoggerBase):
     """
 
     def __init__(self, logger: Any, processors: Any, context: Any) -> None:
-        super().__init__(logger if isinstance(logger, LoggerCore) else LoggerCore(getattr(logger, "name", None)), processors, context)
+        super().__init__(
+            logger if isinstance(logger, LoggerCore) else LoggerCore(getattr(logger, "name", None)), processors, context
+        )
         self._gate: Gate = self._logger.gate
 
     debug = _level_method(10)

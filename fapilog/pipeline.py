@@ -131,8 +131,14 @@ route = Route()
 gates = Gates()
 
 
-def emit(  # noqa: PLR0917 - positional: it is the hot path
-    levelno: int, level: str, name: str | None, event: object, bound: dict[str, Any], fields: dict[str, Any], processors: list[Any]
+def emit(
+    levelno: int,
+    level: str,
+    name: str | None,
+    event: object,
+    bound: dict[str, Any],
+    fields: dict[str, Any],
+    processors: list[Any],
 ) -> None:
     """
     Take one log call that passed its gate to the door of the queue.
@@ -158,7 +164,7 @@ def emit(  # noqa: PLR0917 - positional: it is the hot path
         route.accept(levelno, encode_open(record, route.max_bytes))
     except structlog.DropEvent:
         route.filtered += 1
-    except Exception as error:  # noqa: BLE001 - invariant 1
+    except Exception as error:
         _last_word(levelno, level, event, error)
 
 
@@ -167,7 +173,7 @@ def emit_dict(logger: object, method_name: str, event_dict: Mapping[str, Any]) -
     try:
         levelno, head = head_of(event_dict, method_name, getattr(logger, "name", None))
         (route.by_hand or route.accept)(levelno, head)
-    except Exception as error:  # noqa: BLE001 - invariant 1
+    except Exception as error:
         _last_word(LEVELS_BY_NAME.get(method_name, 20), method_name, event_dict.get("event"), error)
 
 
@@ -198,7 +204,9 @@ def _inherited(context: Any) -> dict[str, Any]:
     return found
 
 
-def _processed(processors: list[Any], name: str | None, level: str, event: object, fields: dict[str, Any]) -> tuple[object, dict[str, Any]]:
+def _processed(
+    processors: list[Any], name: str | None, level: str, event: object, fields: dict[str, Any]
+) -> tuple[object, dict[str, Any]]:
     """Run the user's processors as structlog would; one that raises is named on the event and does not stop it."""
     current: Any = {**fields, "event": event}
     for processor in processors:
@@ -206,7 +214,7 @@ def _processed(processors: list[Any], name: str | None, level: str, event: objec
             current = processor(_NamedLogger(name), level, current)
         except structlog.DropEvent:
             raise
-        except Exception as error:  # noqa: BLE001 - the user's code
+        except Exception as error:
             current["processor_error"] = f"{getattr(processor, '__qualname__', type(processor).__qualname__)}: {safe_text(error)}"
         if not isinstance(current, dict):
             return current, {}
@@ -258,7 +266,7 @@ def _exception_in_place(fields: dict[str, Any]) -> None:
     else:
         exc_info = sys.exc_info()
     if exc_info[0] is not None and "exception" not in fields:
-        from structlog.tracebacks import ExceptionDictTransformer  # noqa: PLC0415 - only programs that log exceptions pay for it
+        from structlog.tracebacks import ExceptionDictTransformer
 
         fields["exception"] = ExceptionDictTransformer(show_locals=False)(exc_info)
 
@@ -272,7 +280,7 @@ def _last_word(levelno: int, level: str, event: object, error: Exception) -> Non
     record = {"timestamp": _timestamp(_now(UTC)), "level": level, "event": safe_text(event), "pipeline_error": safe_text(error)}
     try:
         route.accept(levelno, encode_open(record, route.max_bytes))
-    except Exception:  # noqa: BLE001 - nothing more can be done from inside a log call
+    except Exception:
         return
 
 
@@ -280,4 +288,3 @@ def own_head(event: str, level: str = "info", **fields: Any) -> bytes:
     """Return the head of one of the hub's own events (`fapilog.closed` and the like)."""
     record = {"timestamp": _timestamp(_now(UTC)), "level": level, "event": event, "logger": "fapilog", **fields}
     return encode_open(record, 1 << 20)
-

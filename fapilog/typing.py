@@ -18,9 +18,9 @@ class Event(dict[str, Any]):
     """
     One accepted log call: a dict that also carries its encoded line.
 
-    The line is the truth, frozen when the call was made. The dict is what the line says (identity included), decoded when a sink of
-    yours or `EventQueue.get()` asks for it; the built-in sinks read only the line, and for them the dict stays empty. So what a
-    sink reads can neither change after the call nor differ from what is in the file, and each sink has its own copy.
+    The line is the truth, frozen when the call was made. The dict is what the line says (identity included), decoded when a sink
+    of yours or `EventQueue.get()` asks for it; the built-in sinks read only the line, and for them the dict stays empty. So
+    what a sink reads can neither change after the call nor differ from what is in the file, and each sink has its own copy.
 
     Attributes:
         line: The event as one JSON line in UTF-8, its newline included.

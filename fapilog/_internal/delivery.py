@@ -17,7 +17,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fapilog._internal.accounting import Reason, SinkBooks
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 BACKLOG_BYTES = 32 << 20
 BATCH_BYTES = 1 << 20
+HURRIED_WAIT = 0.1
 
 
 class Waker:
@@ -70,7 +71,7 @@ class RetryPolicy:
     max_retries: int | None = 3
     delay: float = 1.0
     cap: float = 30.0
-    rng: Callable[[], float] = field(default_factory=lambda: random.Random(int.from_bytes(time.time_ns().to_bytes(8, "big"))).random)
+    rng: Callable[[], float] = random.random
 
     def wait(self, attempt: int) -> float:
         """Return the wait after failed try number *attempt*, from 1, in seconds."""
@@ -111,6 +112,7 @@ class Delivery:
         self._kept = 0
         self._done = 0
         self._opened = False
+        self._hurry = asyncio.Event()
         self.draining = False
         self._task: asyncio.Task[None] | None = None
 
@@ -127,6 +129,7 @@ class Delivery:
     def start(self, identity: Identity) -> None:
         """Begin delivering, on the running loop."""
         self.draining = False
+        self._hurry.clear()
         self._task = asyncio.get_running_loop().create_task(self._run(identity), name=f"fapilog delivery {self.sink.name}")
 
     def offer(self, events: list[Event], size: int) -> None:
@@ -143,6 +146,15 @@ class Delivery:
             self._chunks.append((events, size))
             self.books.backlog_bytes += size
             self._waker.wake()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything offered has met its fate."""
+        return self._done == self._kept
+
+    def hurry(self) -> None:
+        """End the wait before a retry, and make all further ones short: the hub is closing."""
+        self._hurry.set()
 
     async def settle(self, position: int, seconds: float | None) -> None:
         """Wait until all events up to *position* have met their fate, for at most *seconds*."""
@@ -174,7 +186,7 @@ class Delivery:
         try:
             async with asyncio.timeout(seconds):
                 await self.sink.close()
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - invariant 3
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
             note(f"close {self.sink.name}", f"sink {self.sink.name!r} did not close: {error!r}")
 
     async def _run(self, identity: Identity) -> None:
@@ -251,8 +263,18 @@ class Delivery:
             return False
         self.books.retries += 1
         asked = error.retry_after if isinstance(error, SinkUnavailable) else None
-        await asyncio.sleep(self._policy.wait(attempt) if asked is None else max(0.0, min(asked, self._policy.cap)))
+        await self._wait(self._policy.wait(attempt) if asked is None else max(0.0, min(asked, self._policy.cap)))
         return True
+
+    async def _wait(self, seconds: float) -> None:
+        if self._hurry.is_set():
+            await asyncio.sleep(min(seconds, HURRIED_WAIT))
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
 
     def _rejected(self, batch: list[Event], refusal: SinkRejected) -> None:
         count = len(batch) if refusal.count is None else max(0, min(refusal.count, len(batch)))

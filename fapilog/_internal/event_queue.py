@@ -14,9 +14,9 @@ has come back from a call ("eval breaker"); a run of bytecode without these is a
 handlers as long as there is a GIL. `accept()` does everything that must belong together in one such run: it takes the
 seq, completes the line, reserves the room and ends with the `append`, whose own check comes after it has happened. Objects that
 the garbage collector tracks are made before the run begins, because on 3.11 making one may run finalisers, and a finaliser may
-log. So a log call in a signal handler, a finaliser or another thread finds the queue either before or after an event, and
-an exception thrown by a signal handler cannot leave half of one. A test disassembles these runs and looks for calls. (Free-threaded
-builds have no GIL: there the hub writes synchronously, see `coordinator`.)
+log. So a log call in a signal handler, a finaliser or another thread finds the queue either before or after an event, and an
+exception thrown by a signal handler cannot leave half of one. A test disassembles these runs and looks for calls.
+(Free-threaded builds have no GIL: there the hub writes synchronously, see `coordinator`.)
 
 Why a swap: `take()` replaces the deque instead of emptying it, so that the worker spends nothing per event here. A caller loads
 the deque and appends to it inside its atomic run, so no caller can append to a deque that was already taken.
@@ -335,7 +335,7 @@ class EventQueue(asyncio.Queue[Event]):
         return event.expanded()
 
     async def get(self) -> Event:
-        """Take the oldest event, waiting for one by looking every `TICK` seconds: callers on other threads do not wake a getter."""
+        """Take the oldest event, looking for one every `TICK` seconds: callers on other threads do not wake a getter."""
         while self.empty():
             await asyncio.sleep(TICK)
         return self.get_nowait()

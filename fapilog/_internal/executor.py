@@ -57,7 +57,7 @@ class SinkExecutor(Executor):
                 continue
             try:
                 future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 - it belongs to who waits
+            except BaseException as error:
                 future.set_exception(error)
             del job, future, call
 

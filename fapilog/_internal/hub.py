@@ -4,8 +4,8 @@ The hub of one process: its queue, its worker on a daemon thread with a loop of 
 Invariants:
 
 1. `accept` is usable from the moment the hub exists until the process is gone: queue first, direct output after the drain.
-2. `drain()` may be called from any thread, twice, at once, in a signal handler; it returns within its limit plus a small margin and
-   leaves no event in flight.
+2. `drain()` may be called from any thread, twice, at once, in a signal handler; it returns within its limit plus a small margin
+   and leaves no event in flight.
 3. Where no thread can be started (interpreter exit on 3.12), the hub is synchronous and says nothing about it.
 """
 
@@ -14,24 +14,23 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
-from fapilog._internal.accounting import Reason, SinkBooks
 from fapilog._internal.direct import PATIENCE, DirectOutput
-from fapilog._internal.event_queue import EventQueue
 from fapilog._internal.notes import note
 from fapilog._internal.worker import QueueWorker
-from fapilog.pipeline import own_head, route
-from fapilog.results import FlushResult, HubStatistics, SinkResult, SinkStatistics
+from fapilog.pipeline import route
+from fapilog.results import FlushResult, HubStatistics, SinkStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fapilog._internal.accounting import SinkBooks
+    from fapilog._internal.event_queue import EventQueue
     from fapilog.settings import FapilogSettings
     from fapilog.typing import Sink
 
-MARGIN = 0.25
+MARGIN = 0.5  # over twice the worker's GRACE
 POLL = 0.002
 
 
@@ -48,7 +47,13 @@ class ProcessHub:
     """
 
     def __init__(
-        self, settings: FapilogSettings, queue: EventQueue, books: dict[str, SinkBooks], sinks: Sequence[Sink], *, synchronous: bool
+        self,
+        settings: FapilogSettings,
+        queue: EventQueue,
+        books: dict[str, SinkBooks],
+        sinks: Sequence[Sink],
+        *,
+        synchronous: bool,
     ) -> None:
         self.queue = queue
         self.books = books
@@ -103,7 +108,7 @@ class ProcessHub:
         loop = self._loop = asyncio.SelectorEventLoop()
         try:
             loop.run_until_complete(self._main())
-        except Exception as error:  # noqa: BLE001 - a thread's last words would go to a hook of the user's
+        except Exception as error:
             note("hub", f"the worker ended with an error: {error!r}")
         finally:
             self.queue.open = False

@@ -5,13 +5,13 @@ Invariants:
 
 1. Every door calls the same drain, which is idempotent and belongs to the process that calls it: after a fork the child's doors
    drain the child.
-2. A door is chained, never replaced: a signal that somebody handles is left to them, and one at its default is drained, set back to
-   the default and sent again, so exit codes do not change.
+2. A door is chained, never replaced: a signal that somebody handles is left to them, and one at its default is drained, set
+   back to the default and sent again, so exit codes do not change.
 3. Doors are armed once; a fork inherits them.
 
-Which door runs where: `docs/` and the reference "process-models". `threading._register_atexit` is the one callback that also runs in
-children of `multiprocessing`; its callbacks run when the main thread has ended and before non-daemon threads are joined, newest
-first, so it is registered after `concurrent.futures.thread` has registered its own.
+`threading._register_atexit` is the one callback that also runs in children of `multiprocessing`; its callbacks run when the main
+thread has ended and before non-daemon threads are joined, newest first, so it is registered after `concurrent.futures.thread`
+has registered its own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def arm_exit(flush: Callable[[], object], drain: Callable[[], object]) -> None:
         flush: Called when the main thread has ended while other non-daemon threads go on logging.
         drain: Called when nothing else will log.
     """
-    global _armed  # noqa: PLW0603 - one switch for the program
+    global _armed
     if _armed:
         return
     _armed = True

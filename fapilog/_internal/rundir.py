@@ -3,8 +3,8 @@ The run directory, where the processes of one service meet, and the worker slots
 
 Invariants:
 
-1. Two live processes never hold one slot: a slot is a locked file (`flock`), and after locking, the descriptor's inode is compared with
-   that of the path, so that a lock on a file somebody removed counts for nothing.
+1. Two live processes never hold one slot: a slot is a locked file (`flock`), and after locking, the descriptor's inode is
+   compared with that of the path, so that a lock on a file somebody removed counts for nothing.
 2. A slot is free as soon as its holder is gone, however it went: the kernel drops the lock with the last descriptor. A child
    that inherited the descriptor closes it (`os.close`, in the coordinator's at-fork hook), or a dead parent would live on in it.
 3. The directory is ours: mode 0700, owner checked, reached without following a link, and files in it are opened by directory

@@ -6,14 +6,16 @@ Invariants:
 1. Every accepted event is offered once to every delivery, in the order of seqs.
 2. It takes when `batch_size` events wait, when the oldest has waited `batch_timeout`, when it was woken, or when somebody flushes
    or stops; never while every backlog is full, so that a full queue reaches the overflow policy.
-3. It sleeps between looks, because waking a loop from another thread costs the caller 4-8 us: `TICK` while there is traffic, growing
-   to `IDLE_TICK`. Nothing here relies on a tick coming on time.
+3. It sleeps between looks, because waking a loop from another thread costs the caller 4-8 us: `TICK` while there is traffic,
+   growing to `IDLE_TICK`. Nothing here relies on a tick coming on time.
 4. After `stop()` nothing is in flight: what could not be delivered is counted. The last event of a life is `fapilog.closed`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +35,16 @@ if TYPE_CHECKING:
 IDLE_TICK = 0.5
 NOTICE_EVERY = 1.0
 STOP_TIMEOUT = 3.0
+DRAIN_SLICE = 0.05
+GRACE = 0.15  # past the limit of a drain: for the sinks that work, to take the last events while another is stuck
 
 
 class QueueWorker:
     """
     One queue, one task, one delivery per sink.
 
-    Used by hand inside a loop of your own: construct, `start()`, put into `queue`, `await stop()`. The hub runs one per process on
-    a thread of its own.
+    Used by hand inside a loop of your own: construct, `start()`, put into `queue`, `await stop()`. The hub runs one per process
+    on a thread of its own.
 
     Args:
         sinks: Where the events go.
@@ -80,12 +84,12 @@ class QueueWorker:
         self.batch_size = batch_size
         self.batch_timeout = batch_timeout
         self.announce = announce
-        jitter = {} if rng is None else {"rng": rng}
+        jitter = rng or random.Random(os.urandom(8)).random  # a fresh one: a forked clone would wait in step with its siblings
         self.deliveries = [
             Delivery(
                 sink,
                 (books if books is not None else {}).setdefault(sink.name, SinkBooks(sink.name)),
-                policy=RetryPolicy(None if getattr(sink, "retries_until_full", False) else max_retries, retry_delay, **jitter),
+                policy=RetryPolicy(None if getattr(sink, "retries_until_full", False) else max_retries, retry_delay, rng=jitter),
                 backlog_bytes=backlog_bytes,
             )
             for sink in sinks
@@ -99,7 +103,7 @@ class QueueWorker:
         self.finished = False
 
     def start(self) -> asyncio.Task[None]:
-        """Start `run()` as a task on the running loop; again while it runs returns the same task. Opens a stopped worker again."""
+        """Start `run()` as a task on the running loop, also after a stop; while it runs, return the same task."""
         if self._task is None or self._task.done():
             if self.finished:
                 self.finished = False
@@ -119,7 +123,7 @@ class QueueWorker:
         while self._stop_at is None:
             try:
                 pause = self._look(loop.time(), pause)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the worker must go on
+            except Exception as error:
                 note("worker", f"the worker met an error and goes on: {error!r}")
             await self._waker.wait(pause)
         await self._finish(self._stop_at)
@@ -229,10 +233,12 @@ class QueueWorker:
                 self.queue.accept_own(_dropped_head(scope, reason, window), 30)
 
     async def _finish(self, stop_at: float) -> None:
-        while True:
+        for delivery in self.deliveries:
+            delivery.hurry()
+        while time.monotonic() < stop_at:  # in slices: what comes meanwhile must not wait for a sink that is stuck
             self._take()
-            await self._settle(min(stop_at, time.monotonic() + 0.1) if self.queue.qsize() else stop_at)
-            if self.queue.empty() or time.monotonic() >= stop_at:
+            await self._settle(min(stop_at, time.monotonic() + DRAIN_SLICE))
+            if self.queue.empty() and all(delivery.idle for delivery in self.deliveries):
                 break
         self._announce_drops(0.0, final=True)
         for delivery in self.deliveries:
@@ -242,8 +248,8 @@ class QueueWorker:
         if self.announce and self.queue.last_seq:
             self.queue.accept_own(self.closed_head())
         self._take()
-        await self._settle(stop_at)
-        await asyncio.gather(*(delivery.close(max(0.05, stop_at - time.monotonic())) for delivery in self.deliveries))
+        await self._settle(max(stop_at, time.monotonic() + GRACE))
+        await asyncio.gather(*(delivery.close(GRACE) for delivery in self.deliveries))
         self.queue.waker = None
         self._report_undelivered()
         self.finished = True
@@ -264,7 +270,10 @@ class QueueWorker:
         for delivery in self.deliveries:
             count = delivery.books.dropped[Reason.AFTER_CLOSE].count
             if count:
-                note(f"left {delivery.books.name}", f"{count} events were not delivered to sink {delivery.books.name!r} (after_close)")
+                note(
+                    f"left {delivery.books.name}",
+                    f"{count} events were not delivered to sink {delivery.books.name!r} (after_close)",
+                )
 
 
 def _dropped_head(scope: str, reason: Reason, window: DropWindow) -> bytes:
@@ -287,4 +296,3 @@ def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> N
         loop.call_soon_threadsafe(call)
     except RuntimeError:  # the loop has ended; the event waits for whoever drains next
         return
-

@@ -7,8 +7,8 @@ Invariants:
 2. The master never has a thread of ours while it forks: it writes synchronously, as worker 0.
 3. No hook raises into gunicorn, and none replaces a signal handler that gunicorn or uvicorn has set.
 
-gunicorn resets a worker's signals in `init_signals()`, after `post_fork`, and its UvicornWorker leaves TERM, INT, QUIT and ABRT at
-their defaults there; uvicorn later saves, restores and re-raises what it finds. So the guard is set right after
+gunicorn resets a worker's signals in `init_signals()`, after `post_fork`, and its UvicornWorker leaves TERM, INT, QUIT and ABRT
+at their defaults there; uvicorn later saves, restores and re-raises what it finds. So the guard is set right after
 `init_signals()`, by wrapping it on the worker object.
 """
 
@@ -38,7 +38,7 @@ def configure_master() -> None:
     try:
         bootstrap.configure_logging()
     except ConfigurationError as error:
-        raise SystemExit(f"fapilog: {error}") from None  # noqa: TRY003
+        raise SystemExit(f"fapilog: {error}") from None
 
 
 def is_loading() -> bool:
@@ -49,6 +49,11 @@ def is_loading() -> bool:
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
+
+
+def enter_master() -> None:
+    """Say that this process is a master."""
+    coordinator.become_master()
 
 
 def enter_worker(worker: Any) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+_NEWLINE = 10
+
+
 class LineWriter:
     """
     Writes batches of lines through *write* and remembers where a short one stopped.
@@ -47,7 +50,7 @@ class LineWriter:
         try:
             while rest:
                 written = write(rest)
-                self._torn = rest[written - 1 : written] != b"\n" if written else self._torn
+                self._torn = rest[written - 1] != _NEWLINE if written else self._torn
                 rest = rest[written:]
                 self._rest = rest
         finally:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +40,8 @@ class FileSink:
     Appends JSON lines to one file per process.
 
     Args:
-        path: A template; ``{service}``, ``{env}``, ``{host}``, ``{worker}`` and ``{pid}`` are filled in per process. A relative path is
-            taken from the working directory at set-up. Missing directories are made.
+        path: A template; ``{service}``, ``{env}``, ``{host}``, ``{worker}`` and ``{pid}`` are filled in per process. A relative
+            path is taken from the working directory at set-up. Missing directories are made.
         name: Of the sink.
     """
 
@@ -68,6 +67,12 @@ class FileSink:
         fields = identity.fields()
         self.path = Path(self.template.format(**{name: str(fields[name]).replace("/", "_") for name in fields}))
 
+    def _path(self) -> Path:
+        if self.path is None:
+            message = "the sink does not know its file yet"
+            raise SinkUnavailable(message)
+        return self.path
+
     def check(self, identity: Identity) -> None:
         """
         Try at set-up whether the directory can be written, for `FAPILOG_FILE_STRICT`.
@@ -76,26 +81,25 @@ class FileSink:
             ConfigurationError: Naming the path.
         """
         self.bind(identity)
-        assert self.path is not None
+        path = self._path()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            message = f"FAPILOG_FILE_PATH: cannot make the directory of {self.path}: {error.strerror}"
+            message = f"FAPILOG_FILE_PATH: cannot make the directory of {path}: {error.strerror}"
             raise ConfigurationError(message) from error
-        target = self.path if self.path.exists() else self.path.parent
+        target = path if path.exists() else path.parent
         if not os.access(target, os.W_OK):
             message = f"FAPILOG_FILE_PATH: {target} cannot be written; FAPILOG_FILE_STRICT asks for that at set-up"
             raise ConfigurationError(message)
 
     async def open(self, identity: Identity) -> None:
         """Open the file on the sink's own thread."""
-        import aiofiles  # noqa: PLC0415 - only the process that opens a file pays for it
+        import aiofiles
 
         self.bind(identity)
         if self._executor is None:
             self._executor = SinkExecutor(f"fapilog-{self.name}")
-        opener = partial(_open_below, self.path)
-        self._file = await aiofiles.open(str(self.path), "ab", buffering=0, opener=opener, executor=self._executor)
+        self._file = await aiofiles.open(self._path(), "ab", buffering=0, opener=_open_below, executor=self._executor)
         self._fd = self._file.fileno()
 
     async def write(self, events: Sequence[Event]) -> None:
@@ -137,28 +141,25 @@ class FileSink:
         """
         Close what `write_now()` opened.
 
-        The descriptor is forgotten before it is closed, so a late caller opens another; one that is inside its write right now gets
-        an error that is counted.
+        The descriptor is forgotten before it is closed, so a late caller opens another; one that is inside its write right now
+        gets an error that is counted.
         """
         fd, self._late_fd = self._late_fd, None
         if fd is not None:
             os.close(fd)
 
     def _open_late(self) -> int:
-        if self.path is None:
-            message = "the sink does not know its file yet"
-            raise SinkUnavailable(message)
         try:
-            return _open_below(self.path, str(self.path), _FLAGS | os.O_NONBLOCK)
+            return _open_below(str(self._path()), _FLAGS | os.O_NONBLOCK)
         except OSError as error:
             message = f"{self.path}: {error.strerror}"
             raise SinkUnavailable(message) from error
 
 
-def _open_below(path: Path, name: str, flags: int) -> int:
-    """Open *path*, making its directory if it is missing."""
+def _open_below(name: str, flags: int) -> int:
+    """Open *name*, making its directory if it is missing."""
     try:
         return os.open(name, flags | os.O_CLOEXEC, MODE)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         return os.open(name, flags | os.O_CLOEXEC, MODE)

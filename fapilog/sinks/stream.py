@@ -21,6 +21,7 @@ from fapilog._internal.executor import SinkExecutor
 from fapilog.errors import SinkUnavailable
 from fapilog.sinks.base import LineWriter, write_or_unavailable
 from fapilog.sinks.console import render
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -84,10 +85,10 @@ class StreamSink:
             fd = self._descriptor()
         except (OSError, ValueError) as error:
             raise SinkUnavailable(str(error)) from error
-        write_or_unavailable(self._writer, fd, [self._formed(line) for line in lines])
+        write_or_unavailable(self._writer, fd, self._formed(lines))
 
     def _write(self, events: Sequence[Event]) -> None:
-        lines = [self._formed(event.line) for event in events]
+        lines = self._formed([event.line for event in events])
         try:
             fd = self._descriptor()
         except OSError:
@@ -109,7 +110,8 @@ class StreamSink:
         stream = getattr(sys, self.name)
         return bool(stream is not None and stream.isatty())
 
-    def _formed(self, line: bytes) -> bytes:
+    def _formed(self, lines: Sequence[bytes]) -> Sequence[bytes]:
         if not self._console():
-            return line
-        return render(orjson.loads(line), colours=self._form == "auto" and "NO_COLOR" not in os.environ)
+            return lines
+        colours = self._form == "auto" and not os.environ.get("NO_COLOR")
+        return [render(orjson.loads(line), colours=colours) for line in lines]
