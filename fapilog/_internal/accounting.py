@@ -63,8 +63,10 @@ class DropWindow:
             self.first_ns = now_ns
             self.last_seq = last_seq
         self.count += count
-        self.first_seq = min(self.first_seq, first_seq)
-        self.last_seq = max(self.last_seq, last_seq)
+        if first_seq < self.first_seq:  # noqa: PLR1730 - min() would be a call
+            self.first_seq = first_seq
+        if last_seq > self.last_seq:  # noqa: PLR1730
+            self.last_seq = last_seq
         self.last_ns = now_ns
 
     def take(self) -> tuple[int, int, int, int, int]:

@@ -6,7 +6,8 @@ Invariants:
 1. ``offered = delivered + dropped + in flight`` after every step; in flight is 0 after `close()`.
 2. A sink gets batches one at a time, oldest first, and the same batch again until it took it, refused it or gave out.
 3. Nothing a sink raises leaves this module, except the cancellation that `close()` asked for.
-4. The backlog holds at most `backlog_bytes`; what does not fit is dropped, newest first, as `backlog_full`.
+4. The backlog holds at most `backlog_bytes`, or the one take that found it empty; what does not fit is dropped, newest first, as
+   `backlog_full`.
 
 All of it runs on the worker's loop; only the books are read from elsewhere.
 """
@@ -121,10 +122,10 @@ class Delivery:
         """How many events have entered the backlog so far; what `settle()` waits for."""
         return self._kept
 
-    @property
-    def full(self) -> bool:
-        """Whether the backlog has reached its bound."""
-        return self.books.backlog_bytes >= self._backlog_bytes
+    def has_room(self, size: int) -> bool:
+        """Whether *size* bytes may be offered without a drop; an empty backlog takes anything that fitted into the queue."""
+        waiting = self.books.backlog_bytes
+        return not waiting or self.draining or waiting + size <= self._backlog_bytes
 
     def start(self, identity: Identity) -> None:
         """Begin delivering, on the running loop."""
@@ -135,8 +136,8 @@ class Delivery:
     def offer(self, events: list[Event], size: int) -> None:
         """Take over *events* of *size* bytes; what does not fit is dropped, unless the rest is being drained."""
         self.books.offered += len(events)
-        room = self._backlog_bytes - self.books.backlog_bytes
-        if size > room and not self.draining:
+        if not self.has_room(size):
+            room = self._backlog_bytes - self.books.backlog_bytes
             kept = self._fitting(events, room)
             self._drop(Reason.BACKLOG_FULL, events[kept:])
             events = events[:kept]

@@ -5,7 +5,7 @@ Invariants:
 
 1. Every accepted event is offered once to every delivery, in the order of seqs.
 2. It takes when `batch_size` events wait, when the oldest has waited `batch_timeout`, when it was woken, or when somebody flushes
-   or stops; never while every backlog is full, so that a full queue reaches the overflow policy.
+   or stops; never while no backlog has room for what waits, so that a full queue reaches the overflow policy.
 3. It sleeps between looks, because waking a loop from another thread costs the caller 4-8 us: `TICK` while there is traffic,
    growing to `IDLE_TICK`. Nothing here relies on a tick coming on time.
 4. After `stop()` nothing is in flight: what could not be delivered is counted. The last event of a life is `fapilog.closed`.
@@ -199,7 +199,8 @@ class QueueWorker:
 
     def _take(self) -> None:
         self._count_oldest()
-        if self.deliveries and all(delivery.full and not delivery.draining for delivery in self.deliveries):
+        size = self.queue.waiting_bytes
+        if self.deliveries and not any(delivery.has_room(size) for delivery in self.deliveries):
             return
         events, size = self.queue.take()
         if events:
