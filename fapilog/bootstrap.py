@@ -71,7 +71,9 @@ def configure_logging(
     """
     Set logging up, for this process and those forked from it.
 
-    May be called at import, in a hook, in a lifespan; again at any time; from any thread, one at a time.
+    May be called at import, in a hook, in a lifespan (without `app`); again at any time; from any thread, one at a time. Each
+    call with arguments describes the whole set-up anew; one without any keeps what an earlier one asked for and opens the hub
+    again if it was shut down.
 
     Args:
         settings: Read from the environment by default.
@@ -83,19 +85,33 @@ def configure_logging(
     Raises:
         ConfigurationError: A value cannot be used; the message names it and says what would be right.
     """
-    own_processors = tuple(overrides.pop("processors", ()))
-    chosen = _settings(settings, sinks, overrides)
-    prototypes = _prototypes(chosen, sinks)
-    _check(chosen, prototypes)
     middleware = _middleware_for(app)
-    coordinator.configure(
-        Spec(chosen, tuple(prototypes), own_processors, _run_dir(chosen, prototypes), _key(chosen, prototypes, own_processors))
-    )
+    bare = settings is None and sinks is None and not overrides
+    if not (bare and coordinator.spec is not None and coordinator.spec.explicit):
+        coordinator.configure(_spec(settings, sinks, overrides, explicit=not bare))
     coordinator.open()
     _configure_structlog()
     if middleware is not None:
         app.add_middleware(middleware)
     return _hub
+
+
+def _spec(
+    settings: FapilogSettings | None, sinks: Iterable[str | Sink] | None, overrides: dict[str, Any], *, explicit: bool
+) -> Spec:
+    own_processors = tuple(overrides.pop("processors", ()))
+    sinks = None if sinks is None else list(sinks)
+    chosen = _settings(settings, sinks, overrides)
+    prototypes = _prototypes(chosen, sinks)
+    _check(chosen, prototypes)
+    return Spec(
+        chosen,
+        tuple(prototypes),
+        own_processors,
+        _run_dir(chosen, prototypes),
+        _key(chosen, prototypes, own_processors),
+        explicit,
+    )
 
 
 def shutdown_logging(timeout: float | None = None) -> FlushResult:

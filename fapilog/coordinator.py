@@ -55,6 +55,7 @@ class Spec:
         processors: The user's own structlog processors.
         run_dir: Where the processes of the service meet.
         key: Equal for two specs that ask for the same.
+        explicit: Whether the program asked for it by arguments, not by the environment alone.
     """
 
     settings: FapilogSettings
@@ -62,6 +63,7 @@ class Spec:
     processors: tuple[object, ...]
     run_dir: Path
     key: tuple[object, ...]
+    explicit: bool
 
 
 @dataclass(slots=True)

@@ -124,17 +124,24 @@ class FapilogSettings(BaseSettings):
     queue_max_bytes: Annotated[int, BeforeValidator(parsing.size(1))] = Field(
         16 * 2**20, description="Bytes of encoded events that the queue holds; also with KiB, MiB or GiB; the default is 16 MiB."
     )
-    queue_batch_size: PositiveCount = Field(10, description="Events handed to a sink at once, at most; 1 or more.")
-    queue_batch_timeout: Seconds = Field(1.0, description="Seconds that a batch waits to become full.")
-    queue_retry_delay: Seconds = Field(1.0, description="Seconds before a failed batch is tried again.")
-    queue_max_retries: Count = Field(3, description="Times that a failed batch is tried again; 0 means never.")
+    queue_batch_size: PositiveCount = Field(
+        10, description="Waiting events that make the worker take all that wait, without the timeout; 1 or more."
+    )
+    queue_batch_timeout: Seconds = Field(1.0, description="Seconds that an event waits to be taken, at most.")
+    queue_retry_delay: Seconds = Field(
+        1.0, description="Seconds before the first retry of a failed write, at most; doubled each time, with jitter."
+    )
+    queue_max_retries: Count = Field(
+        3, description="Times that a custom sink gets a failed batch again; file and stream sinks retry while they have room."
+    )
     queue_overflow: Overflow = Field(
         "drop",
         description="What a full queue does: drop the new event, drop_oldest, sample (keep a share of the new ones), or block "
         "the caller for a while.",
     )
     queue_sample_rate: Annotated[float, BeforeValidator(parsing.real(0, 1, above=True))] = Field(
-        0.1, description="Share of the new events that a full queue keeps under the policy sample; above 0, at most 1."
+        0.1,
+        description="Share of the new events that a full queue keeps under the policy sample, as one in N; above 0, at most 1.",
     )
     queue_block_timeout: Seconds = Field(0.05, description="Seconds that the policy block holds a caller, at most.")
     queue_reserve: Annotated[float, BeforeValidator(parsing.real(0, 1))] = Field(

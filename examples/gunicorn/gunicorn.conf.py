@@ -22,6 +22,7 @@ def post_fork(server, worker):
 
 
 def worker_exit(server, worker):
+    # Gunicorn calls this for every worker class but UvicornWorker, which dies of its signal; our guard drains there.
     get_logger("example.conf").info("worker_leaving", age=worker.age)
     gunicorn_conf.worker_exit(server, worker)  # last, so that it drains what you logged above
 

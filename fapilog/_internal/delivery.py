@@ -148,6 +148,10 @@ class Delivery:
             self.books.backlog_bytes += size
             self._waker.wake()
 
+    def settled(self, position: int) -> bool:
+        """Whether all events up to *position* have met their fate."""
+        return self._done >= position
+
     @property
     def idle(self) -> bool:
         """Whether everything offered has met its fate."""

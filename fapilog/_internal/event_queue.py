@@ -169,6 +169,9 @@ class EventQueue(asyncio.Queue[Event]):
         event = Event()
         event.levelno = levelno
         event.size = size = len(head) + self._tail_bytes
+        depth = self.put_events - self.taken_events
+        if depth >= self.peak:
+            self.peak = depth + 1
         self.last_seq = seq = self.last_seq + 1
         event.seq = seq
         event.line = head + self._tail % seq
@@ -301,12 +304,7 @@ class EventQueue(asyncio.Queue[Event]):
         return self.put_bytes - self.taken_bytes
 
     def put_nowait(self, item: MutableMapping[str, Any]) -> None:
-        """
-        Put an event dict; any thread. Its `level` decides about the reserve; the default is ``info``.
-
-        Raises:
-            asyncio.QueueFull: It was refused (and counted).
-        """
+        """Put an event dict; any thread. One that is refused (and counted) raises `asyncio.QueueFull`."""
         levelno, head = pipeline.head_of(item)
         if not self.accept(levelno, head):
             raise asyncio.QueueFull
@@ -320,12 +318,7 @@ class EventQueue(asyncio.Queue[Event]):
         self.accept(levelno, head)
 
     def get_nowait(self) -> Event:
-        """
-        Take the oldest event, expanded.
-
-        Raises:
-            asyncio.QueueEmpty: None waits.
-        """
+        """Take the oldest event, expanded; without one, raise `asyncio.QueueEmpty`."""
         try:
             event = self._buffer.popleft()
         except IndexError:

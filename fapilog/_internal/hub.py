@@ -24,6 +24,7 @@ from fapilog.results import FlushResult, HubStatistics, SinkStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from fapilog._internal.accounting import SinkBooks
     from fapilog._internal.event_queue import EventQueue
@@ -124,29 +125,42 @@ class ProcessHub:
 
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Deliver everything accepted before the call; any thread but the hub's own ones."""
-        if self._synchronous or self.closed or threading.current_thread() is self._thread or not self._wait_ready(timeout):
-            return self.worker.result(0.0)
-        assert self._loop is not None
         limit = self._drain_timeout if timeout is None else timeout
         began = time.monotonic()
-        try:
-            future = asyncio.run_coroutine_threadsafe(self.worker.flush(limit), self._loop)
-        except RuntimeError:  # it closed between the two lines
-            return self.worker.result(0.0)
-        end = began + limit + MARGIN
-        while not future.done() and not self._gone.is_set() and time.monotonic() < end:
+        future = self._begin_flush(limit) if self._wait_ready(limit) else None
+        while future is not None and not self._over(future, began + limit + MARGIN):
             time.sleep(POLL)
-        return self.worker.result(time.monotonic() - began)
+        return self._flushed(future, began)
 
     async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
         """Do the same without blocking the caller's event loop, whichever it is."""
-        if self._synchronous or self.closed or self._loop is None:
-            return self.worker.result(0.0)
         limit = self._drain_timeout if timeout is None else timeout
         began = time.monotonic()
-        future = asyncio.run_coroutine_threadsafe(self.worker.flush(limit), self._loop)
-        while not future.done() and not self._gone.is_set() and time.monotonic() < began + limit + MARGIN:
+        while self._thread is not None and not self._ready.is_set() and time.monotonic() < began + limit:
             await asyncio.sleep(POLL)
+        future = self._begin_flush(limit)
+        while future is not None and not self._over(future, began + limit + MARGIN):
+            await asyncio.sleep(POLL)
+        return self._flushed(future, began)
+
+    def _begin_flush(self, limit: float) -> Future[FlushResult] | None:
+        """Ask the worker to flush; None where there is no worker to ask, or it would be asked to wait for itself."""
+        loop = self._loop
+        if loop is None or self.closed or not self._ready.is_set() or threading.current_thread() is self._thread:
+            return None
+        call = self.worker.flush(limit)
+        try:
+            return asyncio.run_coroutine_threadsafe(call, loop)
+        except RuntimeError:  # the loop closed between the two lines
+            call.close()
+            return None
+
+    def _over(self, future: Future[FlushResult], end: float) -> bool:
+        return future.done() or self._gone.is_set() or time.monotonic() >= end
+
+    def _flushed(self, future: Future[FlushResult] | None, began: float) -> FlushResult:
+        if future is not None and future.done() and not future.cancelled() and future.exception() is None:
+            return future.result()
         return self.worker.result(time.monotonic() - began)
 
     def drain(self, timeout: float | None = None) -> FlushResult:
@@ -178,6 +192,8 @@ class ProcessHub:
 
     def _wait_ready(self, limit: float | None) -> bool:
         """Wait for the end of the start handshake: a stop that overtakes the start would be lost."""
+        if self._thread is None:
+            return False
         end = time.monotonic() + (self._drain_timeout if limit is None else limit)
         while not self._ready.is_set() and time.monotonic() < end:
             time.sleep(POLL)

@@ -149,16 +149,19 @@ class QueueWorker:
         On the worker's loop. Does not raise; a sink that does not take everything within *timeout* seconds shows in the result.
         """
         began = time.monotonic()
-        if not self.finished:
-            self.start()
-            end = None if timeout is None else began + timeout
-            target = self.queue.put_events
-            while self.queue.taken_events < target and (end is None or time.monotonic() < end):
-                self._take()
-                if self.queue.taken_events < target:
-                    await asyncio.sleep(TICK)
-            await self._settle(end)
-        return self.result(time.monotonic() - began)
+        if self.finished:
+            return self.result(0.0)
+        self.start()
+        end = None if timeout is None else began + timeout
+        target = self.queue.put_events
+        while self.queue.taken_events < target and (end is None or time.monotonic() < end):
+            self._take()
+            if self.queue.taken_events < target:
+                await asyncio.sleep(TICK)
+        positions = [delivery.position for delivery in self.deliveries]
+        await self._settle(end)
+        settled = all(d.settled(position) for d, position in zip(self.deliveries, positions, strict=True))
+        return self.result(time.monotonic() - began, settled=settled and self.queue.taken_events >= target)
 
     async def _settle(self, end: float | None) -> None:
         left = None if end is None else max(0.0, end - time.monotonic())
@@ -182,16 +185,23 @@ class QueueWorker:
         self._stop_at = stop_at if self._stop_at is None else min(self._stop_at, stop_at)
         self._waker.wake()
 
-    def result(self, waited: float) -> FlushResult:
-        """Return what has become of everything accepted so far."""
+    def result(self, waited: float, *, settled: bool = False) -> FlushResult:
+        """
+        Return what has become of everything accepted so far.
+
+        Args:
+            waited: In seconds.
+            settled: Whether what a flush waited for has met its fate, however much came after it.
+        """
         waiting = self.queue.qsize()
         per_sink = {}
         for delivery in self.deliveries:
             books = delivery.books
             oldest = self.queue.oldest_dropped.count - self._oldest_counted
             per_sink[books.name] = SinkResult(books.delivered, books.dropped_total() + oldest, books.in_flight + waiting)
-        complete = all(not result.dropped and not result.in_flight for result in per_sink.values())
-        return FlushResult(complete and not waiting, per_sink, waited)
+        lost = any(result.dropped for result in per_sink.values())
+        idle = not waiting and not any(result.in_flight for result in per_sink.values())
+        return FlushResult(not lost and (settled or idle), per_sink, waited)
 
     def _due(self, waited: float) -> bool:
         queue = self.queue
