@@ -1,0 +1,112 @@
+"""What several test modules need: child scripts with a hard time limit, strict reading of lines, a process put back as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from fapilog import bootstrap
+from fapilog import logger as logger_module
+from fapilog.coordinator import ProcessState, coordinator
+from fapilog.pipeline import gates, route
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MARGIN = 10
+
+
+def run_script(
+    code: str, cwd: Path, *, env: dict[str, str] | None = None, timeout: float = 40
+) -> subprocess.CompletedProcess[str]:
+    """Run *code* in a fresh process in *cwd*; one that hangs shows where its threads are and fails the test."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FAPILOG_")}
+    clean["FAPILOG_RUN_DIR"] = str(cwd / "run")
+    prologue = f"import faulthandler; faulthandler.dump_traceback_later({timeout}, exit=True)\n"
+    return subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-W", "error", "-c", prologue + textwrap.dedent(code)],
+        cwd=cwd,
+        env={**clean, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout + MARGIN,
+        check=False,
+    )
+
+
+def ran_well(result: subprocess.CompletedProcess[str]) -> str:
+    """Return what the child printed; fail with its stderr if it did not end by itself with exit code 0."""
+    assert result.returncode == 0, f"exit code {result.returncode}\n{result.stderr[-6000:]}\n{result.stdout[-2000:]}"
+    return result.stdout
+
+
+def strict(line: bytes | str) -> dict[str, Any]:
+    """Parse one JSON object, refusing NaN tokens, invalid UTF-8 and names that occur twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        assert len(names) == len(set(names)), f"a name occurs twice: {names[:20]}"
+        return dict(pairs)
+
+    def refused(token: str) -> None:
+        raise AssertionError(f"{token} is not JSON")
+
+    text = line.decode("utf-8") if isinstance(line, bytes) else line
+    found = json.loads(text, parse_constant=refused, object_pairs_hook=unique)
+    assert isinstance(found, dict)
+    return found
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the events of a file, every line of which must parse and end."""
+    data = path.read_bytes()
+    assert data == b"" or data.endswith(b"\n"), f"torn end: {data[-100:]!r}"
+    return [strict(line) for line in data.split(b"\n")[:-1]]
+
+
+@contextlib.contextmanager
+def process_restored():
+    """Leave no hub, route, gate, structlog set-up, signal handler or context value behind."""
+    rules = dict(gates._rules)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        bootstrap.shutdown_logging(5)
+        coordinator._cool()
+        if coordinator.state.slot is not None:
+            coordinator.state.slot.release()
+        coordinator.spec = None
+        coordinator.state = ProcessState()
+        route.accept = coordinator._accept_cold
+        route.configured = False
+        route.by_hand = None
+        route.filtered = 0
+        route.max_bytes = 262_144
+        logger_module.processors[:] = []
+        gates.set(rules.pop("", 20), rules)
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def caught_events():
+    """Put a list in place of the queue; it gets the decoded head of each accepted event."""
+    events: list[dict[str, Any]] = []
+
+    def accept(_levelno: int, head: bytes) -> bool:
+        events.append(strict(head + b"}"))
+        return True
+
+    with process_restored():
+        route.accept = accept
+        yield events

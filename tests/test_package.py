@@ -1,0 +1,205 @@
+"""The package: what importing it costs, what it offers, how its modules stand on each other, and what it must not say."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import fapilog
+from tests._support import ran_well, run_script
+
+PACKAGE = Path(fapilog.__file__).parent
+ROOT = Path(__file__).parent.parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+#: From the bottom up; a module imports only modules of lines above its own. `fapilog` itself and empty packages stand outside.
+LAYERS = """
+fapilog.errors fapilog.identity fapilog._internal.notes fapilog._internal.accounting
+fapilog.typing fapilog.results fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
+fapilog._internal.executor fapilog._internal.rundir fapilog.settings fapilog.pipeline
+fapilog._internal.event_queue fapilog._internal.delivery fapilog._internal.threaded fapilog._internal.direct fapilog.logger
+fapilog.sinks.base fapilog.sinks.console
+fapilog.sinks.file fapilog.sinks.stream
+fapilog.sinks
+fapilog._internal.worker
+fapilog._internal.queue fapilog._internal.hub
+fapilog.coordinator
+fapilog.asgi
+fapilog.bootstrap
+fapilog.servers.gunicorn
+fapilog.gunicorn_conf
+"""
+RANK = {name: rank for rank, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()}
+OUTSIDE = {"fapilog", "fapilog._internal", "fapilog.servers"}
+
+#: On top of what `import structlog` loads.
+NOT_LOADED = ["httpx", "fastapi", "starlette", "prometheus_client", "typer", "gunicorn", "uvicorn", "aiofiles", "rich"]
+
+
+def test_what_an_import_loads(tmp_path) -> None:
+    """No optional or heavy package, and no rich beyond what structlog itself loads."""
+    printed = ran_well(
+        run_script(
+            """
+            import sys
+            import structlog
+            before = set(sys.modules)
+            import fapilog
+            print(*sorted(set(sys.modules) - before))
+            """,
+            tmp_path,
+        )
+    )
+    loaded = {name.partition(".")[0] for name in printed.split()}
+    assert loaded.isdisjoint(NOT_LOADED)
+    assert "fapilog" in loaded
+
+
+def test_what_an_import_starts(tmp_path) -> None:
+    """No thread, no file, no handler of a signal, no output."""
+    result = run_script(
+        """
+        import os, signal, threading
+        before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+        import fapilog
+        fapilog.get_logger()
+        assert threading.active_count() == 1
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert (len(os.listdir("/proc/self/fd")) if before else 0) == before
+        assert os.listdir(".") == []
+        """,
+        tmp_path,
+    )
+    assert (ran_well(result), result.stderr) == ("", "")
+
+
+def test_the_public_names() -> None:
+    """They are exactly these, sorted, and each exists."""
+    assert fapilog.__all__ == [
+        "ConfigurationError",
+        "Event",
+        "EventQueue",
+        "FapilogError",
+        "FapilogLogger",
+        "FapilogSettings",
+        "FlushResult",
+        "HubStatistics",
+        "Identity",
+        "LoggingHub",
+        "QueueWorker",
+        "Sink",
+        "SinkError",
+        "SinkRejected",
+        "SinkResult",
+        "SinkStatistics",
+        "SinkUnavailable",
+        "aflush",
+        "bind_contextvars",
+        "bound_contextvars",
+        "clear_contextvars",
+        "configure_logging",
+        "flush",
+        "get_contextvars",
+        "get_logger",
+        "queue_sink",
+        "reset_contextvars",
+        "set_level",
+        "shutdown_logging",
+        "statistics",
+        "unbind_contextvars",
+    ]
+    assert fapilog.__all__ == sorted(fapilog.__all__)
+    assert all(hasattr(fapilog, name) for name in fapilog.__all__)
+
+
+def test_a_star_import_and_an_unknown_name() -> None:
+    """The first works, the second is an AttributeError."""
+    names: dict[str, object] = {}
+    exec("from fapilog import *", names)
+    assert names["get_logger"] is fapilog.get_logger
+    with pytest.raises(AttributeError, match="nothing_of_ours"):
+        fapilog.nothing_of_ours  # noqa: B018
+
+
+def test_the_version() -> None:
+    """It is that of the installed metadata."""
+    from importlib.metadata import version
+
+    assert fapilog.__version__ == version("fapilog")
+
+
+def test_py_typed() -> None:
+    """Type checkers are told that the package is typed."""
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def run_time_imports(tree: ast.AST) -> list[tuple[str, str | None]]:
+    """Return (module, name) of each import that is not for type checkers only."""
+    found: list[tuple[str, str | None]] = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            found += [each for part in node.orelse for each in run_time_imports(ast.Module([part], []))]
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found += [(str(node.module), alias.name) for alias in node.names]
+        else:
+            found += run_time_imports(node)
+    return found
+
+
+def test_every_module_has_its_layer() -> None:
+    """The table above names all modules and no others."""
+    assert set(MODULES) - OUTSIDE == set(RANK)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"fapilog"}))
+def test_the_direction_of_imports(name: str) -> None:
+    """A module imports, also inside of functions, only modules of layers below its own."""
+    upwards = []
+    for module, member in run_time_imports(ast.parse(MODULES[name].read_text())):
+        target = f"{module}.{member}" if f"{module}.{member}" in MODULES else module
+        if target.partition(".")[0] == "fapilog" and not RANK.get(target, 99) < RANK.get(name, -1):
+            upwards.append(target)
+    assert upwards == []
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_the_length_of_modules_and_functions(name: str) -> None:
+    """No module has over 350 lines, no function over 40."""
+    text = MODULES[name].read_text()
+    long = [
+        f"{node.name}: {node.end_lineno - node.lineno + 1}"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno and node.end_lineno - node.lineno + 1 > 40
+    ]
+    assert long == []
+    assert len(text.splitlines()) <= 350
+
+
+def texts() -> list[Path]:
+    """Return the package's files and, in a checkout, everything that people read."""
+    found = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".pyi", ".md")]
+    if (ROOT / "pyproject.toml").is_file():
+        found += [*ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]
+        for folder in ("docs", "examples", "benchmarks"):
+            found += [
+                path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix in (".md", ".py", ".txt", ".rst")
+            ]
+    return [path for path in found if path.is_file()]
+
+
+def test_what_nothing_says() -> None:
+    """The name on the public index belongs to another project: no text tells anybody to install it from there."""
+    wrong = re.compile(r"(pip3?|uv|pipx|poetry|pdm)\s+(install|add|pip\s+install)\s+[^\n]*?(?<![\w./-])['\"]?fapilog(?![\w/.-])")
+    assert [str(path) for path in texts() if wrong.search(path.read_text(errors="replace"))] == []
+    assert wrong.search("pip install 'fapilog[all]'")
+    assert wrong.search("pip install -U fapilog")
+    assert not wrong.search("pip install ./dist/fapilog-0.1.0-py3-none-any.whl")
