@@ -192,7 +192,7 @@ def _built_in(name: str, settings: FapilogSettings) -> FileSink | StreamSink:
 def _wrapped(sink: object) -> Any:
     if isinstance(sink, FileSink | StreamSink):
         return sink
-    if not isinstance(sink, Sink):
+    if isinstance(sink, type) or not isinstance(sink, Sink):
         message = f"sinks: {sink!r} is neither the name of a sink nor a Sink (name, open(), write(), close())"
         raise ConfigurationError(message)
     return ThreadedSink(sink)
@@ -235,8 +235,12 @@ def _middleware_for(app: Any) -> Any:
     if not hasattr(app, "add_middleware"):
         message = f"app: {app!r} has no add_middleware(); wrap it instead: app = fapilog.asgi.FapilogMiddleware(app)"
         raise ConfigurationError(message)
-    installed = getattr(app, "user_middleware", ())
-    return None if any(entry.cls is FapilogMiddleware for entry in installed) else FapilogMiddleware
+    if any(entry.cls is FapilogMiddleware for entry in getattr(app, "user_middleware", ())):
+        return None
+    if getattr(app, "middleware_stack", None) is not None:
+        message = "app: it has started already, so it takes no middleware; call configure_logging(app=app) before it serves"
+        raise ConfigurationError(message)
+    return FapilogMiddleware
 
 
 def _configure_structlog() -> None:

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from fapilog.settings import FapilogSettings
 
 
+MAX_FAILED_STARTS = 3
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Spec:
     """
@@ -77,6 +80,8 @@ class ProcessState:
     books: dict[str, SinkBooks] = field(default_factory=dict)
     hub: ProcessHub | None = None
     starting: bool = False
+    failed_starts: int = 0
+    unfinished: ProcessHub | None = None
     pending: deque[tuple[int, bytes]] = field(default_factory=deque)
 
 
@@ -162,8 +167,10 @@ class Coordinator:
     def _accept_cold(self, levelno: int, head: bytes) -> bool:
         state = self.state
         state.pending.append((levelno, head))
-        if state.hub is not None:
-            self._empty_pending(state, state.hub)
+        hub = state.hub
+        if hub is not None:
+            route.accept = hub.accept
+            self._empty_pending(state, hub)
         elif not state.starting:
             state.starting = True
             self._start_claimed(state)
@@ -172,32 +179,45 @@ class Coordinator:
     def _start_claimed(self, state: ProcessState) -> None:
         try:
             self._start(state)
-        except Exception as error:
-            note("start", f"the hub cannot start, events are refused: {error!r}")
-            queue = state.queue = state.queue or EventQueue()
-            route.accept = lambda _levelno, _head: queue.refuse(Reason.AFTER_CLOSE)
-        except BaseException:  # an exception thrown by a signal handler: the next event tries again
+        except Exception as error:  # a log call must not raise; it may be a signal handler's, so the next event tries again
+            state.failed_starts += 1
+            if state.failed_starts >= MAX_FAILED_STARTS:
+                self._give_up(state, error)
+            else:
+                state.starting = False
+        except BaseException:
             state.starting = False
             raise
+
+    @staticmethod
+    def _give_up(state: ProcessState, error: Exception) -> None:
+        note("start", f"the hub cannot start, events are refused: {error!r}")
+        queue = state.queue = state.queue or EventQueue()
+        route.accept = lambda _levelno, _head: queue.refuse(Reason.AFTER_CLOSE)
+        while state.pending:
+            state.pending.popleft()
+            queue.refuse(Reason.AFTER_CLOSE)
 
     def _start(self, state: ProcessState) -> None:
         if self.spec is None and self.autoconfigure is not None:
             self.autoconfigure()
         spec = self.spec
         assert spec is not None
-        queue = self._queue_of(state, spec)
-        sinks = [sink.fresh() for sink in spec.sinks]  # type: ignore[attr-defined]
         # Once the main thread has ended, a new daemon thread would not live to deliver: the exit doors may have been passed.
         ending = not threading.main_thread().is_alive()
         synchronous = not spec.settings.queue_enabled or state.is_master or ending or _no_gil()
-        hub = ProcessHub(spec.settings, queue, state.books, sinks, synchronous=synchronous)
+        if state.unfinished is None:
+            sinks = [sink.fresh() for sink in spec.sinks]  # type: ignore[attr-defined]
+            state.unfinished = ProcessHub(spec.settings, self._queue_of(state, spec), state.books, sinks, synchronous=synchronous)
+        hub = state.unfinished  # perhaps one that an earlier try started before a signal handler's exception ended it
         hub.start()
-        state.hub = hub
-        route.accept = hub.accept
-        self._empty_pending(state, hub)
         self.arm_exits()
         if not synchronous:
             lifecycle.guard_signals((signal.SIGTERM,), self.drain)
+        state.hub = hub
+        state.unfinished = None
+        route.accept = hub.accept
+        self._empty_pending(state, hub)
 
     @staticmethod
     def _queue_of(state: ProcessState, spec: Spec) -> EventQueue:

@@ -17,15 +17,20 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sized
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 import orjson
 
-OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 
-MAX_DEPTH = 32
+MAX_DEPTH = 32  # on the slow path
+MAX_NESTING = 100  # on the fast one
+MAX_NODES = 20_000
+MAX_FIELDS = 1_000
+MAX_KEY = 256
 MAX_ITEMS = 10_000
 MAX_REPR = 8_192
 _INT64 = 1 << 63
@@ -50,16 +55,27 @@ def cut_text(text: str, limit: int) -> str:
 
 
 def default(value: object) -> object:
-    """The hook orjson asks for types it does not know: return something it knows."""
-    if isinstance(value, AbstractSet):
-        return list(value)
+    """The hook orjson asks for what it is not to expand by itself: return something it knows, checked like the record."""
+    if isinstance(value, Mapping):
+        return _checked(dict(value))
+    if isinstance(value, AbstractSet | list):
+        return _checked(list(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _checked(_dataclass_fields(value))
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).decode("utf-8", "backslashreplace")
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, BaseException):
-        return safe_text(value)
-    return safe_text(value) if type(value).__str__ is object.__str__ else _safe_str(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    plain = isinstance(value, BaseException) or type(value).__str__ is object.__str__
+    return safe_text(value) if plain else _safe_str(value)
+
+
+def _dataclass_fields(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
 
 
 def _safe_str(value: object) -> str:
@@ -67,6 +83,29 @@ def _safe_str(value: object) -> str:
         return cut_text(str(value), MAX_REPR)
     except Exception:
         return safe_text(value)
+
+
+def _checked(value: Any) -> Any:
+    if not _bounded(value, 0, [MAX_NODES]):
+        raise ValueError("too deep or too many")
+    return value
+
+
+def _bounded(value: Any, depth: int, left: list[int]) -> bool:
+    """
+    Return whether *value*, a dict, list or tuple, is nested and filled within bounds.
+
+    orjson itself stops at 254 levels of dicts and lists, but follows tuples until the native stack is gone (3.12 and 3.13), which
+    ends the process.
+    """
+    left[0] -= len(value)
+    if depth > MAX_NESTING or left[0] < 0:
+        return False
+    for item in value.values() if value.__class__ is dict else value:
+        kind = item.__class__
+        if (kind is dict or kind is list or kind is tuple) and not _bounded(item, depth + 1, left):
+            return False
+    return True
 
 
 def encode_open(record: dict[str, Any], max_bytes: int) -> bytes:
@@ -80,8 +119,14 @@ def encode_open(record: dict[str, Any], max_bytes: int) -> bytes:
         max_bytes: The most that the object may measure.
     """
     try:
-        raw = _dumps(record, default, OPTIONS)
-    except Exception:
+        for value in record.values():
+            kind = value.__class__
+            if (kind is dict or kind is list or kind is tuple) and not _bounded(value, 0, [MAX_NODES]):
+                raw = _encode_slowly(record)
+                break
+        else:
+            raw = _dumps(record, default, OPTIONS)
+    except Exception:  # orjson refuses by several types, a user's hook by any
         raw = _encode_slowly(record)
     if len(raw) > max_bytes:
         raw = _cut_fields(record, max_bytes)
@@ -97,21 +142,44 @@ def _last_resort(value: object) -> str:
 
 
 def _cut_fields(record: dict[str, Any], max_bytes: int) -> bytes:
-    """Encode each field by itself and cut the largest ones until all fit."""
-    parts = {key: _encode_slowly({key: value})[1:-1] for key, value in record.items()}
+    """Encode each field by itself, cut the largest ones until all fit, and if there are too many, leave the last ones out."""
+    parts: dict[str, bytes] = {}
+    values: dict[str, Any] = {}
+    names = _Plain()
+    for key, value in itertools.islice(record.items(), MAX_FIELDS):
+        name = names.name(cut_text(_key(key), MAX_KEY), parts)
+        values[name] = value
+        parts[name] = _encode_slowly({name: value})[1:-1]
+    total = sum(map(len, parts.values())) + len(parts) + 1
     share = max(64, max_bytes // (2 * len(parts)))
-    for key in sorted(parts, key=lambda k: len(parts[k]), reverse=True):
-        if sum(map(len, parts.values())) + len(parts) + 2 <= max_bytes:
+    for name in sorted(parts, key=lambda name: len(parts[name]), reverse=True):
+        if total <= max_bytes or len(parts[name]) <= share:
             break
-        if len(parts[key]) > share:
-            parts[key] = _encode_slowly({key: _cut_value(record[key], parts[key], share)})[1:-1]
-    return b"{" + b",".join(parts.values()) + b"}"
+        whole = parts[name]
+        parts[name] = _encode_slowly({name: _cut_value(values[name], whole[len(name) :], share)})[1:-1]
+        total += len(parts[name]) - len(whole)
+    return b"{" + b",".join(_fitting(list(parts.values()), len(record), max_bytes)) + b"}"
+
+
+def _fitting(parts: list[bytes], count: int, max_bytes: int) -> list[bytes]:
+    """Return the first *parts* that fit, with a mark for the fields left out of *count*."""
+    room = max_bytes - 2
+    for index, part in enumerate(parts):
+        room -= len(part) + 1
+        if room < 0:
+            parts = parts[:index]
+            break
+    if len(parts) < count:
+        parts.append(_dumps({"...": f"...[cut: {count} items]"})[1:-1])
+    return parts
 
 
 def _cut_value(value: object, encoded: bytes, limit: int) -> str:
     if isinstance(value, str):
         return cut_text(value, limit // 6)
     text = encoded.partition(b":")[2].decode("utf-8")
+    if isinstance(value, Sized) and not isinstance(value, bytes | bytearray | memoryview):
+        return f"{text[: limit // 6]}...[cut: {len(value)} items]"
     return f"{text[: limit // 6]}...[cut: {len(text.encode())} bytes]"
 
 
@@ -121,10 +189,11 @@ class _Plain:
     def __init__(self) -> None:
         self.left = MAX_ITEMS
         self.above: set[int] = set()
+        self.repeats: dict[str, int] = {}
 
     def value(self, value: Any, depth: int) -> Any:
         if value is None or isinstance(value, bool | float):
-            return value
+            return value if value is None or isinstance(value, bool) else float.__float__(value)
         if isinstance(value, enum.Enum):
             return self.value(value.value, depth + 1)
         if isinstance(value, int):
@@ -136,8 +205,7 @@ class _Plain:
         if isinstance(value, list | tuple | AbstractSet):
             return self.nested(value, depth, self.sequence)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
-            return self.nested(fields, depth, self.mapping, marker=value)
+            return self.nested(_dataclass_fields(value), depth, self.mapping, marker=value)
         try:
             return orjson.Fragment(_dumps(value, None, OPTIONS))
         except Exception:
@@ -162,11 +230,16 @@ class _Plain:
                 plain["..."] = f"...[cut: {len(value)} items]"
                 break
             self.left -= 1
-            name = _key(key)
-            while name in plain:
-                name += "_"
-            plain[name] = self._guarded(item, depth)
+            plain[self.name(_key(key), plain)] = self._guarded(item, depth)
         return plain
+
+    def name(self, name: str, taken: Mapping[str, Any]) -> str:
+        """Return a name not *taken*, with ``_`` and a count of its own added when it is, in constant time."""
+        free = name
+        while free in taken:
+            self.repeats[name] = count = self.repeats.get(name, 0) + 1
+            free = f"{name}_{count if count > 1 else ''}"
+        return free
 
     def sequence(self, value: Any, depth: int) -> list[Any]:
         plain = []

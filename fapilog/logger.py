@@ -16,6 +16,7 @@ from typing import Any
 
 from structlog import BoundLoggerBase
 
+from fapilog.encoding import safe_text
 from fapilog.pipeline import LEVEL_NAMES, LEVELS_BY_NAME, Gate, emit, gates
 
 #: The user's own processors. One list per process, mutated in place, so that cached and bound loggers see changes.
@@ -64,7 +65,14 @@ def _interpolated(event: Any, args: tuple[Any, ...]) -> Any:
             return event % args[0]
         return event % args
     except Exception:
-        return f"{event} {args!r}"
+        return f"{event if isinstance(event, str) else safe_text(event)} {safe_text(args)}"
+
+
+def _named_level(level: object) -> int:
+    """Return the number of the named level at or below *level*; INFO for what is no level, since a log call must not raise."""
+    if isinstance(level, str):
+        return LEVELS_BY_NAME.get(level.lower(), 20)
+    return max(10, min(50, level // 10 * 10)) if isinstance(level, int) else 20
 
 
 def _level_method(levelno: int) -> Callable[..., None]:
@@ -130,8 +138,7 @@ class FapilogLogger(BoundLoggerBase):
 
     def log(self, level: int | str, event: Any = _MISSING, /, *args: Any, **fields: Any) -> None:
         """Log at *level*: a number of the standard library, rounded down to a named one, or a name."""
-        levelno = LEVELS_BY_NAME.get(level.lower(), 20) if isinstance(level, str) else max(10, min(50, int(level) // 10 * 10))
-        getattr(self, LEVEL_NAMES[levelno])(*(() if event is _MISSING else (event,)), *args, **fields)
+        getattr(self, LEVEL_NAMES[_named_level(level)])(*(() if event is _MISSING else (event,)), *args, **fields)
 
     async def alog(self, level: int | str, event: Any = _MISSING, /, *args: Any, **fields: Any) -> None:
         """Do the same from a coroutine."""

@@ -3,7 +3,8 @@ The caller's side: from a log call to an encoded line at the door of the queue. 
 
 Invariants:
 
-1. A log call raises no `Exception`, whatever the values; `BaseException` of user code passes.
+1. A log call raises no `Exception`, whatever the values; `BaseException` of user code passes. That goes for what a signal handler
+   throws while the call runs, too.
 2. The line shows the values at call time: it is encoded before the call returns.
 3. Nothing here belongs to one process: the way out is looked up in `route` at call time, so a logger that was made, bound or
    cached before a fork or a re-configuration writes where its process writes now.
@@ -17,17 +18,19 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from fapilog._internal.notes import note
 from fapilog.encoding import encode_open, safe_text
 from fapilog.identity import HUB_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 LEVELS_BY_NAME = {
     "debug": 10,
@@ -49,6 +52,7 @@ _SPECIAL = frozenset((*_HEAD_FIELDS, *HUB_FIELDS, "exc_info", "stack_info"))
 _CLASHING = frozenset((*_HEAD_FIELDS, *HUB_FIELDS))
 _PREFIX = "structlog_"
 _OUR_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_STACK = structlog.processors.StackInfoRenderer(additional_ignores=["fapilog"])
 _now = datetime.now
 
 
@@ -157,31 +161,40 @@ def emit(
         stamp: object = now if now.microsecond else _timestamp(now)  # orjson leaves six zeros out
         if not _SPECIAL.isdisjoint(fields):
             stamp, fields = _settled(fields, level, stamp)
+        record = {"timestamp": stamp, "level": level, "event": event, "logger": name, **fields}
         if name is None:
-            record = {"timestamp": stamp, "level": level, "event": event, **fields}
-        else:
-            record = {"timestamp": stamp, "level": level, "event": event, "logger": name, **fields}
-        route.accept(levelno, encode_open(record, route.max_bytes))
+            del record["logger"]
+        head = encode_open(record, route.max_bytes)
     except structlog.DropEvent:
         route.filtered += 1
+        return
     except Exception as error:
-        _last_word(levelno, level, event, error)
-
-
-def emit_dict(logger: object, method_name: str, event_dict: Mapping[str, Any]) -> None:
-    """Take the event dict of a user's own structlog chain to the door; what `queue_sink` does."""
+        head = _last_word(level, name, event, error)
+    # A try of its own: whatever is thrown in here (by a signal handler, say), the event was taken or not, and is not sent again.
     try:
-        levelno, head = head_of(event_dict, method_name, getattr(logger, "name", None))
+        route.accept(levelno, head)
+    except Exception as error:
+        note("accept", f"an exception came up in the middle of a log call, which does not raise: {error!r}")
+
+
+def emit_dict(logger: object, method_name: str, event_dict: Any) -> None:
+    """Take the event dict of a user's own structlog chain, or what a renderer made of it, to the door; what `queue_sink` does."""
+    name = getattr(logger, "name", None)
+    try:
+        levelno, head = head_of(event_dict if isinstance(event_dict, Mapping) else {"event": event_dict}, method_name, name)
+    except Exception as error:
+        levelno, head = LEVELS_BY_NAME.get(method_name, 20), _last_word(method_name, name, event_dict, error)
+    try:
         (route.by_hand or route.accept)(levelno, head)
     except Exception as error:
-        _last_word(LEVELS_BY_NAME.get(method_name, 20), method_name, event_dict.get("event"), error)
+        note("accept", f"an exception came up in the middle of a log call, which does not raise: {error!r}")
 
 
 def head_of(event_dict: Mapping[str, Any], method_name: str = "info", name: object = None) -> tuple[int, bytes]:
     """Return the level number and the head of the line for an event that came as a dict."""
     fields = dict(event_dict)
     event = fields.pop("event", None)
-    logger_name = fields.pop("logger", name)
+    logger_name = fields.pop("logger") if isinstance(fields.get("logger"), str) else name
     levelno = LEVELS_BY_NAME.get(str(fields.get("level", method_name)).lower(), LEVELS_BY_NAME.get(method_name, 20))
     level = LEVEL_NAMES[levelno]
     if str(fields.get("level", "")).lower() in LEVELS_BY_NAME:
@@ -208,17 +221,22 @@ def _processed(
     processors: list[Any], name: str | None, level: str, event: object, fields: dict[str, Any]
 ) -> tuple[object, dict[str, Any]]:
     """Run the user's processors as structlog would; one that raises is named on the event and does not stop it."""
+    if "event" in fields:
+        fields = {**fields, "event_": fields["event"]}
     current: Any = {**fields, "event": event}
+    failed: list[str] = []
     for processor in processors:
         try:
             current = processor(_NamedLogger(name), level, current)
         except structlog.DropEvent:
             raise
         except Exception as error:
-            current["processor_error"] = f"{getattr(processor, '__qualname__', type(processor).__qualname__)}: {safe_text(error)}"
+            failed.append(f"{getattr(processor, '__qualname__', type(processor).__qualname__)}: {safe_text(error)}")
         if not isinstance(current, dict):
             return current, {}
     fields = dict(current)
+    if failed:
+        fields["processor_error"] = "; ".join(failed)
     return fields.pop("event", None), fields
 
 
@@ -246,8 +264,8 @@ def _settled(fields: dict[str, Any], level: str, stamp: object) -> tuple[object,
         del fields["level"]
     _exception_in_place(fields)
     if fields.pop("stack_info", False):
-        fields.setdefault("stack", structlog.processors.StackInfoRenderer()(None, "", {"stack_info": True})["stack"])
-    for name in _CLASHING & fields.keys():
+        fields.setdefault("stack", _STACK(None, "", {"stack_info": True})["stack"])
+    for name in [name for name in fields if name in _CLASHING]:
         kept = name + "_"
         while kept in fields:
             kept += "_"
@@ -268,20 +286,23 @@ def _exception_in_place(fields: dict[str, Any]) -> None:
     if exc_info[0] is not None and "exception" not in fields:
         from structlog.tracebacks import ExceptionDictTransformer
 
-        fields["exception"] = ExceptionDictTransformer(show_locals=False)(exc_info)
+        try:
+            fields["exception"] = ExceptionDictTransformer(show_locals=False)(exc_info)
+        except Exception:  # an odd tuple, or an exception that fights back
+            fields["exception"] = safe_text(given)
 
 
 def _timestamp(now: datetime) -> str:
     return f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond:06d}Z"
 
 
-def _last_word(levelno: int, level: str, event: object, error: Exception) -> None:
-    """Keep at least the event of a call that our own code could not take; raising is not an option."""
-    record = {"timestamp": _timestamp(_now(UTC)), "level": level, "event": safe_text(event), "pipeline_error": safe_text(error)}
-    try:
-        route.accept(levelno, encode_open(record, route.max_bytes))
-    except Exception:
-        return
+def _last_word(level: str, name: object, event: object, error: Exception) -> bytes:
+    """Return a head with at least the event of a call that our own code could not take."""
+    shown = event if isinstance(event, str) else safe_text(event)
+    record = {"timestamp": _timestamp(_now(UTC)), "level": level, "event": shown, "pipeline_error": safe_text(error)}
+    if isinstance(name, str):
+        record["logger"] = name
+    return encode_open(record, route.max_bytes)
 
 
 def own_head(event: str, level: str = "info", **fields: Any) -> bytes:

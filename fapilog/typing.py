@@ -4,6 +4,8 @@ The types that users and sinks meet: `Event` and the `Sink` protocol.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import orjson
@@ -38,12 +40,22 @@ class Event(dict[str, Any]):
 
     def expanded(self) -> Event:
         """Return a copy whose dict holds what the line says."""
-        copy = Event(orjson.loads(self.line))
+        copy = Event(decode(self.line))
         copy.levelno = self.levelno
         copy.line = self.line
         copy.seq = self.seq
         copy.size = self.size
         return copy
+
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """Return what *line* says, with integers of any size exact: orjson reads those over 64 bits as floats, or not at all."""
+    if _LONG_NUMBER.search(line):
+        return dict(json.loads(line))
+    return dict(orjson.loads(line))
 
 
 @runtime_checkable

@@ -39,7 +39,7 @@ RANK = {name: rank for rank, line in enumerate(LAYERS.strip().splitlines()) for 
 OUTSIDE = {"fapilog", "fapilog._internal", "fapilog.servers"}
 
 #: On top of what `import structlog` loads.
-NOT_LOADED = ["httpx", "fastapi", "starlette", "prometheus_client", "typer", "gunicorn", "uvicorn", "aiofiles", "rich"]
+NOT_LOADED = ["httpx", "fastapi", "starlette", "prometheus_client", "typer", "gunicorn", "uvicorn", "rich"]
 
 
 def test_what_an_import_loads(tmp_path) -> None:

@@ -5,23 +5,28 @@ Used when the queue is switched off, in a gunicorn master, where no thread can b
 
 Invariants:
 
-1. A log call waits for no lock: each sink has a try-lock. After the drain a busy sink means the event is counted `after_close`.
-   In synchronous mode, where waiting is the point, a call waits for at most `PATIENCE` seconds, and not at all on the thread
-   that holds the lock (a signal handler or finaliser in the middle of a write).
-2. Every event gets a seq and one fate per sink.
+1. Every event gets a seq and one fate per sink; nothing a sink raises leaves this module.
+2. The built-in sinks need no lock here: `write_now()` is one `os.write` of whole lines, which the kernel keeps in one piece. So a
+   signal handler or finaliser in the middle of a write writes its own line beside it, and an exception it throws leaves nothing
+   held.
+3. A custom sink's `write_now()` runs under a lock of its own. After the drain nobody waits for it: busy means `after_close`. In
+   synchronous mode, where waiting is the point, a call waits for at most `PATIENCE` seconds. The lock is re-entrant, so no
+   thread waits for itself.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fapilog._internal.accounting import Reason, SinkBooks
 from fapilog._internal.notes import note
+from fapilog.errors import SinkUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fapilog._internal.event_queue import EventQueue
     from fapilog.typing import Event, Sink
@@ -43,53 +48,58 @@ class DirectOutput:
     def __init__(self, queue: EventQueue, sinks: Sequence[Sink], books: dict[str, SinkBooks], patience: float = 0.0) -> None:
         self._queue = queue
         self._patience = patience
-        self._outlets = [(sink, books.setdefault(sink.name, SinkBooks(sink.name)), _OwnedLock()) for sink in sinks]
+        self._outlets = [(sink, books.setdefault(sink.name, SinkBooks(sink.name)), _writer(sink, patience)) for sink in sinks]
 
     def accept(self, levelno: int, head: bytes) -> bool:
         """Write one event; never raises an `Exception`."""
-        self.pass_on(self._queue.number(levelno, head))
+        self.pass_on(self._queue.admit(levelno, head, waits=False))
         return True
 
     def pass_on(self, event: Event) -> None:
         """Write one event that has its seq already."""
-        for sink, books, lock in self._outlets:
-            self._write(sink, books, lock, event)
+        for sink, books, write in self._outlets:
+            try:
+                write([event.line])
+            except BaseException as error:
+                books.drop(Reason.AFTER_CLOSE, 1, event.seq, event.seq, time.time_ns())
+                books.offered += 1
+                if not isinstance(error, Exception):
+                    raise  # the program's own, thrown by a signal handler
+                note(f"direct {sink.name}", f"sink {sink.name!r} took no event: {error}")
+            else:
+                books.offered += 1
+                books.delivered += 1
 
-    def _write(self, sink: Sink, books: SinkBooks, lock: _OwnedLock, event: Event) -> None:
-        books.offered += 1
-        write_now = getattr(sink, "write_now", None)
-        if write_now is None or not lock.take(self._patience):
-            books.drop(Reason.AFTER_CLOSE, 1, event.seq, event.seq, time.time_ns())
-            return
+
+def _writer(sink: Any, patience: float) -> Callable[[Sequence[bytes]], None]:
+    """Return what writes lines to *sink* now, or raises."""
+    write_now = getattr(sink, "write_now", None)
+    if write_now is None:
+        return _unwritable
+    if getattr(sink, "lock_free", False):
+        return functools.partial(write_now, patience=patience)
+    return _Locked(write_now, patience).write
+
+
+def _unwritable(_lines: Sequence[bytes]) -> None:
+    raise SinkUnavailable("it has no write_now()")
+
+
+class _Locked:
+    """One writer at a time."""
+
+    def __init__(self, write_now: Callable[[Sequence[bytes]], None], patience: float) -> None:
+        self._write_now = write_now
+        self._patience = patience
+        self._lock = threading.RLock()
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        taken = False
         try:
-            write_now([event.line])
-        except Exception as error:
-            books.drop(Reason.AFTER_CLOSE, 1, event.seq, event.seq, time.time_ns())
-            note(f"direct {sink.name}", f"sink {sink.name!r} took no event: {error}")
-        else:
-            books.delivered += 1
+            taken = self._lock.acquire(timeout=self._patience)
+            if not taken:
+                raise SinkUnavailable("another thread is inside its write_now()")
+            self._write_now(lines)
         finally:
-            lock.release()
-
-
-class _OwnedLock:
-    """A lock that knows its thread, so that a thread never waits for itself."""
-
-    __slots__ = ("_lock", "_owner")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner = 0
-
-    def take(self, patience: float) -> bool:
-        me = threading.get_ident()
-        if self._owner == me:
-            return False
-        taken = self._lock.acquire(timeout=patience) if patience > 0 else self._lock.acquire(blocking=False)
-        if taken:
-            self._owner = me
-        return taken
-
-    def release(self) -> None:
-        self._owner = 0
-        self._lock.release()
+            if taken:
+                self._lock.release()

@@ -12,10 +12,12 @@ Invariants:
 Why there is no lock: CPython looks for thread switches and pending signals only when it enters a function, jumps backwards or
 has come back from a call ("eval breaker"); a run of bytecode without these is atomic against other threads and against signal
 handlers as long as there is a GIL. `accept()` does everything that must belong together in one such run: it takes the
-seq, completes the line, reserves the room and ends with the `append`, whose own check comes after it has happened. Objects that
-the garbage collector tracks are made before the run begins, because on 3.11 making one may run finalisers, and a finaliser may
-log. So a log call in a signal handler, a finaliser or another thread finds the queue either before or after an event, and an
-exception thrown by a signal handler cannot leave half of one. A test disassembles these runs and looks for calls.
+seq, reserves the room and ends with the `append`, whose own check comes after it has happened. Two things are done before the
+run begins: objects that the garbage collector tracks are made, because on 3.11 making one may run finalisers, and a finaliser
+may log; and the line is completed, because turning an integer into digits looks for signals too. The seq in that line is a
+guess, and the run begins by asking whether it was taken meanwhile; then the line is made anew. So a log call in a signal
+handler, a finaliser or another thread finds the queue either before or after an event, and an exception thrown by a signal
+handler cannot leave half of one. A test disassembles these runs and looks for calls.
 (Free-threaded builds have no GIL: there the hub writes synchronously, see `coordinator`.)
 
 Why a swap: `take()` replaces the deque instead of emptying it, so that the worker spends nothing per event here. A caller loads
@@ -143,16 +145,19 @@ class EventQueue(asyncio.Queue[Event]):
         event = Event()
         event.levelno = levelno
         event.size = size = len(head) + self._tail_bytes
-        # Atomic from here (invariants 1-3) ...
+        while True:
+            event.seq = seq = self.last_seq + 1
+            event.line = head + self._tail % seq
+            # Atomic from here (invariants 1-3) ...
+            if self.last_seq < seq:
+                break
         depth = self.put_events - self.taken_events
         if (
             self.open
             and depth < (self._limit if levelno < WARNING else self._reserve_limit)
             and self.put_bytes - self.taken_bytes + size <= self._byte_limit
         ):
-            self.last_seq = seq = self.last_seq + 1
-            event.seq = seq
-            event.line = head + self._tail % seq
+            self.last_seq = seq
             self.put_events += 1
             self.put_bytes += size
             if depth >= self.peak:
@@ -164,31 +169,30 @@ class EventQueue(asyncio.Queue[Event]):
             return True
         return self._when_full(levelno, head, size, until)
 
-    def accept_own(self, head: bytes, levelno: int = 20) -> None:
-        """Take one of the hub's own events past every limit; there are few of them."""
+    def admit(self, levelno: int, head: bytes, *, waits: bool = True) -> Event:
+        """
+        Take an event past every limit: one of the hub's own, of which there are few, or one that is written at once.
+
+        Args:
+            levelno: As for `accept()`.
+            head: As for `accept()`.
+            waits: Whether the worker is to take it; else it is in the hands of the caller.
+        """
         event = Event()
         event.levelno = levelno
         event.size = size = len(head) + self._tail_bytes
-        depth = self.put_events - self.taken_events
-        if depth >= self.peak:
-            self.peak = depth + 1
-        self.last_seq = seq = self.last_seq + 1
-        event.seq = seq
-        event.line = head + self._tail % seq
+        while True:
+            event.seq = seq = self.last_seq + 1
+            event.line = head + self._tail % seq
+            if self.last_seq < seq:  # atomic from here, as in `accept()`
+                break
+        self.last_seq = seq
         self.put_events += 1
-        self.put_bytes += size
-        self._buffer.append(event)
-
-    def number(self, levelno: int, head: bytes) -> Event:
-        """Return an event that does not wait here: accepted, numbered, and at once in the hands of the caller."""
-        event = Event()
-        event.levelno = levelno
-        event.size = len(head) + self._tail_bytes
-        self.last_seq = seq = self.last_seq + 1
-        event.seq = seq
-        event.line = head + self._tail % seq
-        self.put_events += 1
-        self.taken_events += 1
+        if waits:
+            self.put_bytes += size
+            self._buffer.append(event)
+        else:
+            self.taken_events += 1
         return event
 
     def refuse(self, reason: Reason) -> bool:
@@ -245,7 +249,8 @@ class EventQueue(asyncio.Queue[Event]):
             return self.refuse(Reason.SAMPLED)
         depth = self.put_events - self.taken_events
         if depth < self._reserve_limit and not self._bytes_full(size):
-            self.accept_own(head, levelno)
+            self.admit(levelno, head)
+            self.peak = max(self.peak, depth + 1)
             return True
         return self.refuse(Reason.QUEUE_FULL)
 

@@ -35,6 +35,13 @@ class SinkExecutor(Executor):
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
+    def start(self) -> None:
+        """Start the thread if it is not there yet; raises what `submit()` raises."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """
         Run ``fn(*args, **kwargs)`` on the thread. One thread at a time may submit.
@@ -43,10 +50,7 @@ class SinkExecutor(Executor):
             RuntimeError: The interpreter is ending and starts no new threads (Python 3.12).
         """
         future: Future[Any] = Future()
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            thread.start()
-            self._thread = thread
+        self.start()
         self._jobs.put((future, lambda: fn(*args, **kwargs)))
         return future
 

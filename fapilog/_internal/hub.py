@@ -83,24 +83,41 @@ class ProcessHub:
         self.accept = queue.accept
 
     def start(self) -> None:
-        """Start the thread, or become synchronous where that is asked for or cannot be helped."""
+        """
+        Start the thread, or become synchronous where that is asked for or cannot be helped.
+
+        May be called again when an exception of a signal handler cut it short. The sinks' threads are started first, here and not
+        when the worker opens the sinks: if the main thread ends in between, Python 3.12 starts none any more.
+        """
         if not self._synchronous:
             self.queue.open = True
             self.queue.when_closed = self._direct(0.0).accept
-            thread = threading.Thread(target=self._run, name="fapilog-worker", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # "can't create new thread at interpreter shutdown"
-                self._synchronous = True
-            else:
-                self._thread = thread
+            if self._start_threads():
                 return
+            self._synchronous = True
         direct = self._direct(PATIENCE)
         events, _ = self.queue.take()
         self.queue.open = False
         self.queue.when_closed = self.accept = direct.accept
         for event in events:
             direct.pass_on(event)
+
+    def _start_threads(self) -> bool:
+        """Return False where the interpreter starts no threads any more."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="fapilog-worker", daemon=True)
+        if self._thread.ident is not None:
+            return True
+        try:
+            for sink in self.sinks:
+                prepare = getattr(sink, "prepare", None)
+                if prepare is not None:
+                    prepare()
+            self._thread.start()
+        except RuntimeError:  # "can't create new thread at interpreter shutdown"
+            self._thread = None
+            return False
+        return True
 
     def _direct(self, patience: float) -> DirectOutput:
         return DirectOutput(self.queue, self.sinks, self.books, patience)

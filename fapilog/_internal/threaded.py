@@ -48,12 +48,20 @@ class ThreadedSink:
     def bind(self, identity: Identity) -> None:
         """The custom sink learns its identity in `open()`."""
 
-    async def open(self, identity: Identity) -> None:
-        """Start the thread and open the sink on it."""
+    def prepare(self) -> None:
+        """Start the thread, while that is still allowed; see `FileSink.prepare()`."""
         if self._loop is None:
             loop = asyncio.SelectorEventLoop()
-            threading.Thread(target=_run, args=(loop,), name=f"fapilog-{self.name}", daemon=True).start()
+            try:
+                threading.Thread(target=_run, args=(loop,), name=f"fapilog-{self.name}", daemon=True).start()
+            except BaseException:
+                loop.close()
+                raise
             self._loop = loop
+
+    async def open(self, identity: Identity) -> None:
+        """Start the thread and open the sink on it."""
+        self.prepare()
         await self._elsewhere(self.sink.open(identity))
 
     async def write(self, events: Sequence[Event]) -> None:

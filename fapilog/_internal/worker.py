@@ -241,7 +241,7 @@ class QueueWorker:
                 windows += [(books.name, r, w) for r, w in books.dropped.items() if r is not Reason.DROP_OLDEST]
         for scope, reason, window in windows:
             if window.count > window.announced:
-                self.queue.accept_own(_dropped_head(scope, reason, window), 30)
+                self.queue.admit(30, _dropped_head(scope, reason, window))
 
     async def _finish(self, stop_at: float) -> None:
         for delivery in self.deliveries:
@@ -257,7 +257,7 @@ class QueueWorker:
         # From here `accept()` sends late events to `when_closed`; what came before is in the queue, and is taken below.
         self.queue.open = False
         if self.announce and self.queue.last_seq:
-            self.queue.accept_own(self.closed_head())
+            self.queue.admit(20, self.closed_head())
         self._take()
         await self._settle(max(stop_at, time.monotonic() + GRACE))
         await asyncio.gather(*(delivery.close(GRACE) for delivery in self.deliveries))

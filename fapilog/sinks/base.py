@@ -33,7 +33,7 @@ class LineWriter:
     def __init__(self) -> None:
         self.busy = False
         self._rest: memoryview | None = None
-        self._torn = False
+        self.torn = False
 
     def write(self, lines: Sequence[bytes], write: Callable[[memoryview], int]) -> None:
         """
@@ -43,14 +43,13 @@ class LineWriter:
             OSError: From *write*; call again with the same lines.
         """
         if self._rest is None:
-            data = b"".join(lines)
-            self._rest = memoryview(b"\n" + data if self._torn else data)
+            self._rest = memoryview(self.mended(b"".join(lines)))
         rest = self._rest
         self.busy = True
         try:
             while rest:
                 written = write(rest)
-                self._torn = rest[written - 1] != _NEWLINE if written else self._torn
+                self.torn = rest[written - 1] != _NEWLINE if written else self.torn
                 rest = rest[written:]
                 self._rest = rest
         finally:
@@ -61,10 +60,17 @@ class LineWriter:
         """Forget the rest of a batch that will not be tried again."""
         self._rest = None
 
+    def mended(self, data: bytes) -> bytes:
+        """Return *data* with a newline before it where the last line that was written has no end."""
+        return b"\n" + data if self.torn else data
+
 
 def write_or_unavailable(writer: LineWriter, fd: int, lines: Sequence[bytes]) -> None:
     """
     Write *lines* to *fd* from the calling thread, for `write_now()`.
+
+    Takes no lock and keeps no state, so that a signal handler may come in between. Only a short write, which a full disk may
+    cause, takes more than one `os.write`.
 
     Raises:
         SinkUnavailable: A write is in progress on the sink's own thread, or the descriptor does not take them.
@@ -72,9 +78,12 @@ def write_or_unavailable(writer: LineWriter, fd: int, lines: Sequence[bytes]) ->
     if writer.busy:
         message = "a write is still in progress"
         raise SinkUnavailable(message)
-    writer.give_up()
+    data = memoryview(writer.mended(b"".join(lines)))
+    written = 0
     try:
-        writer.write(lines, lambda data: os.write(fd, data))
+        while written < len(data):
+            written += os.write(fd, data[written:])
     except OSError as error:
-        writer.give_up()
         raise SinkUnavailable(str(error)) from error
+    finally:
+        writer.torn = data[written - 1] != _NEWLINE if written else writer.torn

@@ -6,12 +6,12 @@ Invariant: whatever the values hold, an event is one line and no control charact
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
-import orjson
-
 from fapilog.identity import HUB_FIELDS
+from fapilog.typing import decode
 
 _HIDDEN = frozenset(("timestamp", "level", "event", "logger", "exception", *HUB_FIELDS))
 _COLOURS = {"debug": "36", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
@@ -26,18 +26,30 @@ def clean(text: str) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, str):
-        return clean(value) if value and not re.search(r"[\s=\"]", value) else clean(orjson.dumps(value).decode("utf-8"))
-    return clean(orjson.dumps(value).decode("utf-8"))
+        return clean(value) if value and not re.search(r"[\s=\"]", value) else clean(json.dumps(value, ensure_ascii=False))
+    return clean(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
+
+
+def shown(line: bytes, *, colours: bool) -> bytes:
+    """Return *line*, an event as JSON, in the console form; a line that defies it comes out as it is, but clean."""
+    try:
+        return render(decode(line), colours=colours)
+    except Exception:
+        return clean(line.decode("utf-8", "backslashreplace").rstrip("\n")).encode("utf-8") + b"\n"
 
 
 def render(fields: dict[str, Any], *, colours: bool) -> bytes:
     """Return the event that *fields* says as one line for a terminal, its newline included."""
-    level = str(fields.get("level", ""))
+    level = clean(str(fields.get("level", "")))
     shown_level = f"{level:<8}"
     if colours:
         shown_level = f"\x1b[{_COLOURS.get(level, '0')}m{shown_level}\x1b[0m"
     logger = fields.get("logger")
-    parts = [str(fields.get("timestamp", ""))[11:23], shown_level, f"{clean(str(fields.get('event', ''))):<{_EVENT_WIDTH}}"]
+    parts = [
+        clean(str(fields.get("timestamp", "")))[11:23],
+        shown_level,
+        f"{clean(str(fields.get('event', ''))):<{_EVENT_WIDTH}}",
+    ]
     parts += [f"{clean(str(key))}={_shown(value)}" for key, value in fields.items() if key not in _HIDDEN]
     if logger:
         parts.append(f"[{clean(str(logger))}]")
@@ -51,6 +63,7 @@ def _exception(found: Any) -> str:
     if not isinstance(found, list) or not found or not isinstance(found[0], dict):
         return f"exception={_shown(found)}"
     first = found[0]
-    frames = first.get("frames") or [{}]
-    where = f" at {clean(str(frames[-1].get('filename')))}:{frames[-1].get('lineno')}"
+    frames = first.get("frames")
+    last = frames[-1] if isinstance(frames, list) and frames else None
+    where = f" at {clean(str(last.get('filename')))}:{last.get('lineno')}" if isinstance(last, dict) else ""
     return f"{clean(str(first.get('exc_type')))}: {clean(str(first.get('exc_value')))}{where}"

@@ -21,8 +21,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import aiofiles
+
 from fapilog._internal.executor import SinkExecutor
 from fapilog.errors import ConfigurationError, SinkUnavailable
+from fapilog.identity import HUB_FIELDS
 from fapilog.sinks.base import LineWriter, write_or_unavailable
 
 if TYPE_CHECKING:
@@ -46,11 +49,18 @@ class FileSink:
     """
 
     reads_lines = True
+    lock_free = True
     retries_until_full = True
 
     def __init__(self, path: str | os.PathLike[str] = "logs/{service}.{worker}.jsonl", *, name: str = "file") -> None:
         self.name = name
-        self.template = str(Path(path).absolute())
+        try:
+            os.fspath(path).format_map(dict.fromkeys(HUB_FIELDS[:-1], ""))
+        except (KeyError, ValueError, IndexError, AttributeError) as error:
+            message = f"path: {os.fspath(path)!r} is no template of {', '.join(HUB_FIELDS[:-1])}: {error!r}"
+            raise ConfigurationError(message) from error
+        here = str(Path.cwd()).replace("{", "{{").replace("}", "}}")
+        self.template = str(Path(here) / path)
         self.path: Path | None = None
         self._writer = LineWriter()
         self._executor: SinkExecutor | None = None
@@ -66,6 +76,12 @@ class FileSink:
         """Fill in the path for the process that *identity* describes; no I/O."""
         fields = identity.fields()
         self.path = Path(self.template.format(**{name: str(fields[name]).replace("/", "_") for name in fields}))
+
+    def prepare(self) -> None:
+        """Start the sink's thread, while that is still allowed: 3.12 starts none once the main thread has ended."""
+        if self._executor is None:
+            self._executor = SinkExecutor(f"fapilog-{self.name}")
+        self._executor.start()
 
     def _path(self) -> Path:
         if self.path is None:
@@ -94,11 +110,9 @@ class FileSink:
 
     async def open(self, identity: Identity) -> None:
         """Open the file on the sink's own thread."""
-        import aiofiles
-
+        self.prepare()
         self.bind(identity)
-        if self._executor is None:
-            self._executor = SinkExecutor(f"fapilog-{self.name}")
+        self._writer.give_up()
         self._file = await aiofiles.open(self._path(), "ab", buffering=0, opener=_open_below, executor=self._executor)
         self._fd = self._file.fileno()
 
@@ -126,7 +140,7 @@ class FileSink:
             if executor is not None:
                 executor.shutdown()
 
-    def write_now(self, lines: Sequence[bytes]) -> None:
+    def write_now(self, lines: Sequence[bytes], patience: float = 0.0) -> None:
         """
         Append *lines* from the calling thread, without waiting; opens the file anew when it has been closed.
 

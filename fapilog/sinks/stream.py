@@ -11,16 +11,16 @@ Invariants, beside those of `sinks/base.py`:
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import select
 import sys
-from typing import TYPE_CHECKING
-
-import orjson
+from typing import TYPE_CHECKING, Any
 
 from fapilog._internal.executor import SinkExecutor
 from fapilog.errors import SinkUnavailable
 from fapilog.sinks.base import LineWriter, write_or_unavailable
-from fapilog.sinks.console import render
+from fapilog.sinks.console import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +39,7 @@ class StreamSink:
     """
 
     reads_lines = True
+    lock_free = True
     retries_until_full = True
 
     def __init__(self, name: str = "stdout", *, form: str = "auto") -> None:
@@ -54,11 +55,17 @@ class StreamSink:
     def bind(self, identity: Identity) -> None:
         """Nothing here depends on the process."""
 
+    def prepare(self) -> None:
+        """Start the sink's thread, while that is still allowed; see `FileSink.prepare()`."""
+        if self._executor is None:
+            self._executor = SinkExecutor(f"fapilog-{self.name}")
+        self._executor.start()
+
     async def open(self, identity: Identity) -> None:
         """Get the sink's own thread ready."""
         del identity
-        if self._executor is None:
-            self._executor = SinkExecutor(f"fapilog-{self.name}")
+        self.prepare()
+        self._writer.give_up()
 
     async def write(self, events: Sequence[Event]) -> None:
         """Write *events* with one write."""
@@ -74,35 +81,51 @@ class StreamSink:
         if executor is not None:
             executor.shutdown()
 
-    def write_now(self, lines: Sequence[bytes]) -> None:
+    def write_now(self, lines: Sequence[bytes], patience: float = 0.0) -> None:
         """
-        Write *lines* from the calling thread.
+        Write *lines* from the calling thread; wait *patience* seconds at most for room in a pipe.
 
         Raises:
             SinkUnavailable: It cannot be done now.
         """
+        lines = self._formed(lines)
         try:
             fd = self._descriptor()
+            if fd is None:
+                self._write_text(lines)
+                return
+            ready = select.select([], [fd], [], patience)[1]
         except (OSError, ValueError) as error:
             raise SinkUnavailable(str(error)) from error
-        write_or_unavailable(self._writer, fd, self._formed(lines))
+        if not ready:
+            message = "nobody reads it"
+            raise SinkUnavailable(message)
+        write_or_unavailable(self._writer, fd, lines)
 
     def _write(self, events: Sequence[Event]) -> None:
         lines = self._formed([event.line for event in events])
-        try:
-            fd = self._descriptor()
-        except OSError:
-            stream = getattr(sys, self.name)
-            stream.write(b"".join(lines).decode("utf-8"))
-            return
-        self._writer.write(lines, lambda data: os.write(fd, data))
+        fd = self._descriptor()
+        if fd is None:
+            self._write_text(lines)
+        else:
+            self._writer.write(lines, lambda data: os.write(fd, data))
 
-    def _descriptor(self) -> int:
+    def _write_text(self, lines: Sequence[bytes]) -> None:
+        self._stream().write(b"".join(lines).decode("utf-8"))
+
+    def _stream(self) -> Any:
         stream = getattr(sys, self.name)
         if stream is None:
             message = f"sys.{self.name} is None"
             raise OSError(message)
-        return int(stream.fileno())
+        return stream
+
+    def _descriptor(self) -> int | None:
+        """Return the stream's descriptor; None where it has none and takes text."""
+        try:
+            return int(self._stream().fileno())
+        except (AttributeError, io.UnsupportedOperation):
+            return None
 
     def _console(self) -> bool:
         if self._form != "auto":
@@ -114,4 +137,4 @@ class StreamSink:
         if not self._console():
             return lines
         colours = self._form == "auto" and not os.environ.get("NO_COLOR")
-        return [render(orjson.loads(line), colours=colours) for line in lines]
+        return [shown(line, colours=colours) for line in lines]
