@@ -87,10 +87,11 @@ def configure_logging(
     """
     middleware = _middleware_for(app)
     bare = settings is None and sinks is None and not overrides
-    if not (bare and coordinator.spec is not None and coordinator.spec.explicit):
-        coordinator.configure(_spec(settings, sinks, overrides, explicit=not bare))
-    coordinator.open()
-    _configure_structlog()
+    with coordinator.setting_up():
+        if not (bare and coordinator.spec is not None and coordinator.spec.explicit):
+            coordinator.configure(_spec(settings, sinks, overrides, explicit=not bare))
+        coordinator.open()
+        _configure_structlog()
     if middleware is not None:
         app.add_middleware(middleware)
     return _hub

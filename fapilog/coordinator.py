@@ -10,16 +10,20 @@ Invariants:
 3. A process starts its hub at its first event, or when a server's hook asks. Events that arrive during the start wait in
    `pending` and come out in order; whoever appends looks for a finished hub *after* appending, and the starter empties `pending`
    *after* publishing the hub, so one of the two finds every event.
-4. Starting is claimed by a test-and-set without a call between test and set, hence atomic under the GIL: two threads, or a
+4. A fork waits, for at most `FORK_PATIENCE` seconds, while another thread is inside set-up: reading the settings takes locks (of
+   imports, and inside pydantic's compiled core), and a child that inherits one held would hang in its own first log call.
+5. Starting is claimed by a test-and-set without a call between test and set, hence atomic under the GIL: two threads, or a
    thread and its own signal handler, never start two hubs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -37,7 +41,7 @@ from fapilog.results import FlushResult
 from fapilog.settings import parse_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fapilog._internal.accounting import SinkBooks
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
 
 
 MAX_FAILED_STARTS = 3
+FORK_PATIENCE = 0.4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,9 +102,19 @@ class Coordinator:
         self.state = ProcessState()
         self.autoconfigure: Callable[[], None] | None = None
         self._parked: list[ProcessState] = []
+        self._setting_up: list[int] = []
         route.accept = self._accept_cold
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_in_child)
+            os.register_at_fork(before=self._before_fork, after_in_child=self._after_in_child)
+
+    @contextlib.contextmanager
+    def setting_up(self) -> Iterator[None]:
+        """Mark that the calling thread is inside set-up, which a fork on another thread had better not cut in two."""
+        self._setting_up.append(threading.get_ident())
+        try:
+            yield
+        finally:
+            self._setting_up.remove(threading.get_ident())
 
     def configure(self, spec: Spec) -> None:
         """Use *spec* from now on. What was accepted under an earlier one is delivered first, within the drain timeout."""
@@ -178,7 +193,8 @@ class Coordinator:
 
     def _start_claimed(self, state: ProcessState) -> None:
         try:
-            self._start(state)
+            with self.setting_up():
+                self._start(state)
         except Exception as error:  # a log call must not raise; it may be a signal handler's, so the next event tries again
             state.failed_starts += 1
             if state.failed_starts >= MAX_FAILED_STARTS:
@@ -249,7 +265,14 @@ class Coordinator:
                 return
             hub.accept(levelno, head)
 
+    def _before_fork(self) -> None:
+        me = threading.get_ident()
+        end = time.monotonic() + FORK_PATIENCE
+        while any(thread != me for thread in self._setting_up) and time.monotonic() < end:
+            time.sleep(0.001)
+
     def _after_in_child(self) -> None:
+        self._setting_up = []
         old = self.state
         self._parked.append(old)
         self.state = ProcessState()

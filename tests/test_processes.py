@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests._support import ran_well, run_script
 from tests.programs.running import FULL, LIMIT_S, Life, Running, lives, lives_in, only_life, start, wait_until
 
 if TYPE_CHECKING:
@@ -326,3 +327,54 @@ def test_a_run_directory_that_cannot_be_made(tmp_path):
         life = only_life(tmp_path).whole()
         assert life.worker == program.pid
         assert [event["n"] for event in life.named("tick")] == list(range(100))
+
+
+def test_fork_while_another_thread_sets_up(tmp_path: Path) -> None:
+    """The fork waits for the set-up, within its bound, so that the child inherits no lock of it; a set-up that hangs delays it little."""
+    ran_well(
+        run_script(
+            """
+            import os, threading, time
+            import fapilog
+            from fapilog.coordinator import FORK_PATIENCE, coordinator
+
+            inside, leave = threading.Event(), threading.Event()
+
+            def set_up(seconds):
+                with coordinator.setting_up():
+                    inside.set()
+                    leave.wait(seconds)
+
+            def fork():
+                began = time.monotonic()
+                pid = os.fork()
+                if not pid:
+                    fapilog.get_logger().info("child")
+                    fapilog.flush(10)
+                    os._exit(0)
+                took = time.monotonic() - began
+                assert os.waitpid(pid, 0)[1] == 0
+                return took
+
+            for seconds, least, most in ((0.1, 0.08, 0.35), (30, FORK_PATIENCE, 0.9)):
+                inside.clear()
+                thread = threading.Thread(target=set_up, args=(seconds,))
+                thread.start()
+                inside.wait()
+                took = fork()
+                assert least <= took < most, took
+                leave.set()
+                thread.join()
+                leave.clear()
+            with coordinator.setting_up():
+                assert fork() < 0.3  # its own thread's set-up is no reason to wait
+            """,
+            tmp_path,
+            env={
+                "FAPILOG_SINKS": "file",
+                "FAPILOG_FILE_PATH": str(tmp_path / "{pid}.jsonl"),
+                "FAPILOG_RUN_DIR": str(tmp_path / "run"),
+            },
+        )
+    )
+    assert len(list(tmp_path.glob("*.jsonl"))) == 3

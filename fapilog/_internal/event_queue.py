@@ -173,10 +173,7 @@ class EventQueue(asyncio.Queue[Event]):
         """
         Take an event past every limit: one of the hub's own, of which there are few, or one that is written at once.
 
-        Args:
-            levelno: As for `accept()`.
-            head: As for `accept()`.
-            waits: Whether the worker is to take it; else it is in the hands of the caller.
+        The arguments are those of `accept()`; *waits* says whether the worker is to take it, or the caller has it in hand.
         """
         event = Event()
         event.levelno = levelno
