@@ -128,6 +128,7 @@ class Coordinator:
         self.spec = spec
         gates.set(*parse_levels(spec.settings.level))
         logger_module.processors[:] = spec.processors
+        self.arm_exits()  # here, because the first event may come in an exit callback, when it is too late to register one
         route.max_bytes = spec.settings.max_event_bytes
         route.configured = True
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fapilog._internal import rundir
 from tests._support import ran_well, run_script
 from tests.programs.running import FULL, LIMIT_S, Life, Running, lives, lives_in, only_life, start, wait_until
 
@@ -330,7 +331,7 @@ def test_a_run_directory_that_cannot_be_made(tmp_path):
 
 
 def test_fork_while_another_thread_sets_up(tmp_path: Path) -> None:
-    """The fork waits for the set-up, within its bound, so that the child inherits no lock of it; a set-up that hangs delays it little."""
+    """The fork waits for the set-up, within its bound, so that the child inherits no lock of it."""
     ran_well(
         run_script(
             """
@@ -378,3 +379,21 @@ def test_fork_while_another_thread_sets_up(tmp_path: Path) -> None:
         )
     )
     assert len(list(tmp_path.glob("*.jsonl"))) == 3
+
+
+@pytest.mark.parametrize("trap", ["link", "open_to_others"])
+def test_the_parent_of_the_default_run_directory_is_a_trap(tmp_path: Path, monkeypatch, trap: str) -> None:
+    """Somebody prepared ``fapilog-<uid>`` in the world-writable base: it is not used, and the worker's number is its pid."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(rundir, "_base", lambda: tmp_path)
+    run_dir = rundir.default_run_dir("app", ["stdout"])
+    if trap == "link":
+        run_dir.parent.symlink_to(elsewhere)
+    else:
+        run_dir.parent.mkdir()
+        run_dir.parent.chmod(0o777)
+    monkeypatch.setattr(rundir, "note", lambda *_: None)
+    slot = rundir.take_slot(run_dir)
+    assert (slot.number, slot.fd) == (os.getpid(), -1)
+    assert list(elsewhere.iterdir()) == []

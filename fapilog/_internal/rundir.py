@@ -57,7 +57,11 @@ def default_run_dir(service: str, targets: list[str]) -> Path:
     """Return ``<base>/fapilog-<uid>/<service>-<hash of the targets>``: one place for the processes that write to these sinks."""
     digest = hashlib.sha256("\0".join(targets).encode("utf-8", "surrogatepass")).hexdigest()[:12]
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", service)[:64]
-    return _base() / f"fapilog-{os.getuid()}" / f"{name}-{digest}"
+    return _base() / _ours() / f"{name}-{digest}"
+
+
+def _ours() -> str:
+    return f"fapilog-{os.getuid()}"
 
 
 def _base() -> Path:
@@ -93,12 +97,27 @@ def take_slot(run_dir: Path, first: int = 1) -> Slot:
 
 
 def _open_directory(run_dir: Path) -> int:
-    """Make and open the directory; refuse one that somebody else could have prepared."""
-    run_dir.parent.parent.mkdir(parents=True, exist_ok=True)
-    for path in (run_dir.parent, run_dir):
-        with contextlib.suppress(FileExistsError):
-            path.mkdir(mode=0o700)
-    fd = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """
+    Make and open the directory; refuse one that somebody else could have prepared.
+
+    The default one lies below a directory anybody may write to, so its parent, which is ours too, is checked in the same way.
+    What lies above a directory of the user's own choice is the user's affair.
+    """
+    parent = run_dir.parent
+    if parent.name != _ours():
+        parent.mkdir(parents=True, exist_ok=True)
+        return _checked(str(run_dir), None)
+    above = _checked(str(parent), None)
+    try:
+        return _checked(run_dir.name, above)
+    finally:
+        os.close(above)
+
+
+def _checked(name: str, above: int | None) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, mode=0o700, dir_fd=above)
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
     state = os.fstat(fd)
     if state.st_uid != os.getuid() or stat.S_IMODE(state.st_mode) & 0o022:
         os.close(fd)
