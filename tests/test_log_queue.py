@@ -14,7 +14,7 @@ import structlog
 
 import fapilog
 from fapilog import EventQueue, QueueWorker, SinkUnavailable, queue_sink
-from fapilog._internal.accounting import DropWindow
+from fapilog._internal.accounting import DropWindow, Reason
 from fapilog.bootstrap import use_worker
 from fapilog.pipeline import own_head
 from tests.recording import BrokenSink, HangingSink, RecordingSink, RefusingSink, until
@@ -74,7 +74,7 @@ def test_queue_capacity_drop(by_hand):
 
     assert worker.queue.qsize() == 10
     assert worker.queue.put_events == 10
-    assert worker.queue.refused["queue_full"].count == 15
+    assert worker.queue.refused[Reason.QUEUE_FULL].count == 15
     assert worker.queue.last_seq == 25
 
 
@@ -89,7 +89,7 @@ def test_default_capacity_is_a_thousand_events(by_hand):
     assert worker.queue.maxsize == 1000
     assert worker.queue.qsize() == 1000
     assert worker.queue.full()
-    assert worker.queue.refused["queue_full"].count == 10
+    assert worker.queue.refused[Reason.QUEUE_FULL].count == 10
 
 
 def test_worker_initialization():
@@ -159,7 +159,7 @@ def test_queue_nonblocking_under_load(by_hand):
         worker.queue.accept(20, b'{"event":"x"')
 
     assert time.perf_counter() - began < 5.0
-    assert worker.queue.put_events + worker.queue.refused["queue_full"].count == 100_000
+    assert worker.queue.put_events + worker.queue.refused[Reason.QUEUE_FULL].count == 100_000
 
 
 def test_worker_nonblocking_under_load():
@@ -175,7 +175,8 @@ def test_worker_nonblocking_under_load():
             lags.append(time.perf_counter() - due)
 
     async def main():
-        lags, stop = [], asyncio.Event()
+        lags: list[float] = []
+        stop = asyncio.Event()
         beating = asyncio.create_task(heartbeat(lags, stop))
         for n in range(200_000):
             logger.info("x", n=n)
@@ -206,7 +207,7 @@ def test_reserve_keeps_room_for_warnings(by_hand):
         log("bad", "error")
 
     assert worker.queue.qsize() == 110
-    assert worker.queue.refused["queue_full"].count == 402
+    assert worker.queue.refused[Reason.QUEUE_FULL].count == 402
 
 
 def test_sample_policy_keeps_one_in_n_while_full(by_hand):
@@ -218,8 +219,8 @@ def test_sample_policy_keeps_one_in_n_while_full(by_hand):
         log("x", n=n)
 
     assert worker.queue.qsize() == 110
-    assert worker.queue.refused["sampled"].count == 90
-    assert worker.queue.refused["queue_full"].count == 0
+    assert worker.queue.refused[Reason.SAMPLED].count == 90
+    assert worker.queue.refused[Reason.QUEUE_FULL].count == 0
 
 
 def test_drop_oldest_policy_keeps_the_newest(by_hand):
@@ -238,7 +239,7 @@ def test_drop_oldest_policy_keeps_the_newest(by_hand):
 
     assert [event["n"] for event in sink.events] == list(range(15, 25))
     books = worker.deliveries[0].books
-    assert (books.offered, books.delivered, books.dropped["drop_oldest"].count) == (25, 10, 15)
+    assert (books.offered, books.delivered, books.dropped[Reason("drop_oldest")].count) == (25, 10, 15)
 
 
 def test_block_policy_waits_for_room_and_then_gives_up():
@@ -354,7 +355,7 @@ def test_rejected_events_are_counted_and_never_sent_again():
     result, books = asyncio.run(main())
 
     assert result.per_sink["refusing"] == fapilog.SinkResult(2, 5, 0)
-    assert books.dropped["rejected"].count == 5
+    assert books.dropped[Reason("rejected")].count == 5
 
 
 @pytest.mark.parametrize("failure", [SystemExit(3), asyncio.CancelledError(), MemoryError(), RuntimeError("odd")])
@@ -401,7 +402,7 @@ def test_stalled_only_sink_fills_its_backlog_and_then_the_queue():
     books = worker.deliveries[0].books
 
     assert waiting <= 5_000
-    assert worker.queue.refused["queue_full"].count > 0
+    assert worker.queue.refused[Reason.QUEUE_FULL].count > 0
     assert books.in_flight == 0
     assert books.delivered == len(sink.events)
     assert books.delivered == worker.queue.put_events
@@ -431,9 +432,9 @@ def test_stalled_sink_beside_a_working_one_drops_its_newest():
 
     assert waiting <= 5_000
     assert [event["n"] for event in good.events] == list(range(400))
-    assert books.dropped["backlog_full"].count > 300
+    assert books.dropped[Reason("backlog_full")].count > 300
     assert books.delivered == len(stalled.events)
-    assert books.delivered + books.dropped["backlog_full"].count == 400
+    assert books.delivered + books.dropped[Reason("backlog_full")].count == 400
     assert stalled.seqs() == sorted(set(stalled.seqs()))
 
 
@@ -470,7 +471,7 @@ def test_drops_are_announced_and_the_sum_of_notices_is_the_counter():
     notices = [event for event in sink.events if event["event"] == "fapilog.dropped"]
     closed = sink.events[-1]
 
-    assert sum(notice["count"] for notice in notices) == worker.queue.refused["queue_full"].count == 20
+    assert sum(notice["count"] for notice in notices) == worker.queue.refused[Reason.QUEUE_FULL].count == 20
     assert [(n["scope"], n["reason"], n["first_seq"], n["last_seq"]) for n in notices] == [("queue", "queue_full", 11, 30)]
     assert closed["event"] == "fapilog.closed"
     assert closed["last_seq"] == closed["seq"] == worker.queue.last_seq
@@ -515,7 +516,7 @@ def test_stopped_worker_refuses_and_a_started_one_takes_again():
     sink, worker = asyncio.run(main())
 
     assert [event["event"] for event in sink.events] == ["kept"]
-    assert worker.queue.refused["after_close"].count == 1
+    assert worker.queue.refused[Reason.AFTER_CLOSE].count == 1
 
 
 def test_eight_threads_fill_the_queue_exactly_and_in_the_order_of_seqs():
@@ -533,7 +534,7 @@ def test_eight_threads_fill_the_queue_exactly_and_in_the_order_of_seqs():
         sys.setswitchinterval(switch)
     events, size = queue.take()
 
-    assert (queue.last_seq, queue.put_events, queue.refused["queue_full"].count) == (40_000, 20_000, 20_000)
+    assert (queue.last_seq, queue.put_events, queue.refused[Reason.QUEUE_FULL].count) == (40_000, 20_000, 20_000)
     assert len(events) == 20_000
     assert [event.seq for event in events] == sorted(event.seq for event in events)
     assert size == sum(event.size for event in events)
