@@ -37,7 +37,7 @@ from fapilog._internal.notes import note
 from fapilog._internal.rundir import Slot, take_slot
 from fapilog.identity import Identity
 from fapilog.pipeline import gates, route
-from fapilog.results import FlushResult
+from fapilog.results import FlushResult, SinkResult
 from fapilog.settings import parse_levels
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 MAX_FAILED_STARTS = 3
 FORK_PATIENCE = 0.4
+START_PATIENCE = 1.0
+MAX_PENDING = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +87,7 @@ class ProcessState:
     books: dict[str, SinkBooks] = field(default_factory=dict)
     hub: ProcessHub | None = None
     starting: bool = False
+    starter: int = 0
     failed_starts: int = 0
     unfinished: ProcessHub | None = None
     pending: deque[tuple[int, bytes]] = field(default_factory=deque)
@@ -117,25 +120,55 @@ class Coordinator:
             self._setting_up.remove(threading.get_ident())
 
     def configure(self, spec: Spec) -> None:
-        """Use *spec* from now on. What was accepted under an earlier one is delivered first, within the drain timeout."""
-        same = self.spec is not None and self.spec.key == spec.key
-        hub = self.state.hub
-        if same and (hub is None or not hub.closed):
+        """
+        Use *spec* from now on. What was accepted under an earlier one is delivered first, within the drain timeout.
+
+        While the old hub drains, events wait in `pending`; then the new hub, started here, takes them.
+        """
+        state = self.state
+        self._wait_for_starter(state)
+        hub = state.hub
+        if self.spec is not None and self.spec.key == spec.key and (hub is None or not hub.closed):
             return
         if hub is not None:
+            state.starting = True  # claimed before the hub is taken away: nobody starts another under the old spec
+            state.starter = threading.get_ident()
+            self._withdraw(state)
             hub.drain()
-            self._cool()
+            hub.release()
         self.spec = spec
         gates.set(*parse_levels(spec.settings.level))
         logger_module.processors[:] = spec.processors
         self.arm_exits()  # here, because the first event may come in an exit callback, when it is too late to register one
         route.max_bytes = spec.settings.max_event_bytes
         route.configured = True
+        if hub is not None:
+            self._start_claimed(state)
 
     def open(self) -> None:
         """Open a hub that was drained; a hub that never was stays as it is."""
         if self.state.hub is not None and self.state.hub.closed:
             self._cool()
+
+    def _cool(self) -> None:
+        state = self.state
+        hub = state.hub
+        self._withdraw(state)
+        if hub is not None:
+            hub.release()
+        state.starting = False
+
+    def _withdraw(self, state: ProcessState) -> None:
+        state.hub = None
+        route.accept = self._accept_cold
+
+    @staticmethod
+    def _wait_for_starter(state: ProcessState, seconds: float = START_PATIENCE) -> None:
+        """Let a start on another thread come to its end."""
+        me = threading.get_ident()
+        end = time.monotonic() + seconds
+        while state.starter not in {0, me} and time.monotonic() < end:
+            time.sleep(0.001)
 
     def start(self) -> None:
         """Start the hub now instead of at the first event; for hooks that run where time does not matter."""
@@ -149,20 +182,36 @@ class Coordinator:
         if self.state.hub is None:
             self.state.is_master = True
 
+    def become_worker(self) -> None:
+        """Say that this process is no master, whatever was thought before; only before its first event."""
+        if self.state.hub is None:
+            self.state.is_master = False
+
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Flush the hub of this process, if it has one."""
+        self._wait_for_starter(self.state)
         hub = self.state.hub
-        return hub.flush(timeout) if hub is not None else FlushResult(complete=True, per_sink={}, waited=0.0)
+        return hub.flush(timeout) if hub is not None else self._result()
 
     def drain(self, timeout: float | None = None) -> FlushResult:
         """Drain the hub of this process, if it has one."""
+        self._wait_for_starter(self.state)
         hub = self.state.hub
-        return hub.drain(timeout) if hub is not None else FlushResult(complete=True, per_sink={}, waited=0.0)
+        return hub.drain(timeout) if hub is not None else self._result()
 
     async def adrain(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
         """Drain without blocking the running loop."""
         hub = self.state.hub
-        return await hub.adrain(timeout) if hub is not None else FlushResult(complete=True, per_sink={}, waited=0.0)
+        return await hub.adrain(timeout) if hub is not None else self._result()
+
+    def _result(self) -> FlushResult:
+        """Return what has become of everything so far, while no hub is running."""
+        sinks = self.spec.sinks if self.spec is not None else ()
+        per_sink = {sink.name: SinkResult(0, 0, 0) for sink in sinks}  # type: ignore[attr-defined]
+        for name, books in self.state.books.items():
+            per_sink[name] = SinkResult(books.delivered, books.dropped_total(), books.in_flight)
+        complete = not self.state.pending and not any(result.dropped or result.in_flight for result in per_sink.values())
+        return FlushResult(complete, per_sink, 0.0)
 
     def arm_exits(self) -> None:
         """Arm the interpreter's exit doors; done at the start of a hub too."""
@@ -170,29 +219,29 @@ class Coordinator:
 
     def guard_server_signals(self) -> None:
         """Guard the signals that a server has left at their defaults; main thread of a server's worker."""
-        lifecycle.guard_signals((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT), self.drain)
-
-    def _cool(self) -> None:
-        state = self.state
-        hub, state.hub = state.hub, None
-        state.starting = False
-        route.accept = self._accept_cold
-        if hub is not None:
-            hub.release()
+        lifecycle.guard_signals((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT), self.drain, self.open)
 
     def _accept_cold(self, levelno: int, head: bytes) -> bool:
         state = self.state
+        if state.queue is not None and len(state.pending) >= MAX_PENDING:
+            return state.queue.refuse(Reason.QUEUE_FULL)
         state.pending.append((levelno, head))
         hub = state.hub
         if hub is not None:
-            route.accept = hub.accept
-            self._empty_pending(state, hub)
+            self._publish(state, hub)
         elif not state.starting:
             state.starting = True
             self._start_claimed(state)
         return True
 
+    def _publish(self, state: ProcessState, hub: ProcessHub) -> None:
+        route.accept = hub.accept
+        if state.hub is not hub:  # withdrawn meanwhile: its successor publishes itself
+            route.accept = self._accept_cold
+        self._empty_pending(state, hub)
+
     def _start_claimed(self, state: ProcessState) -> None:
+        state.starter = threading.get_ident()
         try:
             with self.setting_up():
                 self._start(state)
@@ -205,6 +254,8 @@ class Coordinator:
         except BaseException:
             state.starting = False
             raise
+        finally:
+            state.starter = 0
 
     @staticmethod
     def _give_up(state: ProcessState, error: Exception) -> None:
@@ -230,11 +281,10 @@ class Coordinator:
         hub.start()
         self.arm_exits()
         if not synchronous:
-            lifecycle.guard_signals((signal.SIGTERM,), self.drain)
+            lifecycle.guard_signals((signal.SIGTERM,), self.drain, self.open)
         state.hub = hub
         state.unfinished = None
-        route.accept = hub.accept
-        self._empty_pending(state, hub)
+        self._publish(state, hub)
 
     @staticmethod
     def _queue_of(state: ProcessState, spec: Spec) -> EventQueue:
@@ -259,12 +309,13 @@ class Coordinator:
 
     @staticmethod
     def _empty_pending(state: ProcessState, hub: ProcessHub) -> None:
+        until = time.monotonic() + hub.queue.block_timeout  # one time limit for all of them: this is somebody's log call
         while True:
             try:
                 levelno, head = state.pending.popleft()
             except IndexError:
                 return
-            hub.accept(levelno, head)
+            hub.accept(levelno, head, until)
 
     def _before_fork(self) -> None:
         me = threading.get_ident()

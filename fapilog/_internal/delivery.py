@@ -185,6 +185,10 @@ class Delivery:
         self._progress.set()
         if self._opened:
             await self._close_sink(seconds)
+        else:
+            retire = getattr(self.sink, "retire", None)
+            if retire is not None:
+                retire()
         self._opened = False
 
     async def _close_sink(self, seconds: float) -> None:
@@ -241,7 +245,9 @@ class Delivery:
             except SinkRejected as refusal:
                 self._rejected(batch, refusal)
                 return
-            except (Exception, SystemExit, asyncio.CancelledError) as error:
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:
                 if isinstance(error, asyncio.CancelledError) and self._asked_to_stop():
                     raise
                 attempt += 1

@@ -50,7 +50,7 @@ class DirectOutput:
         self._patience = patience
         self._outlets = [(sink, books.setdefault(sink.name, SinkBooks(sink.name)), _writer(sink, patience)) for sink in sinks]
 
-    def accept(self, levelno: int, head: bytes) -> bool:
+    def accept(self, levelno: int, head: bytes, until: float = 0.0) -> bool:
         """Write one event; never raises an `Exception`."""
         self.pass_on(self._queue.admit(levelno, head, waits=False))
         return True

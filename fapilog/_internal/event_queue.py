@@ -229,13 +229,15 @@ class EventQueue(asyncio.Queue[Event]):
             return self.when_closed(levelno, head) if self.when_closed is not None else self.refuse(Reason.AFTER_CLOSE)
         if not self.urgent:
             self.wake()
+        if size > self._byte_limit:
+            return self.refuse(Reason.QUEUE_FULL)
         if self._overflow == "block":
             until = until or time.monotonic() + self.block_timeout
             if self._wait_for_room(levelno, size, until):
                 return self.accept(levelno, head, until)
         if self._overflow == "sample":
             return self._sampled(levelno, head, size)
-        if self._overflow == "drop_oldest" and size <= self._byte_limit:
+        if self._overflow == "drop_oldest":
             self._make_room(size)
             return self.accept(levelno, head)
         return self.refuse(Reason.QUEUE_FULL)

@@ -60,10 +60,11 @@ class ProcessHub:
         self.books = books
         self.sinks = list(sinks)
         self.closed = False
-        self.accept: Callable[[int, bytes], bool]
+        self.accept: Callable[..., bool]
         self._drain_timeout = settings.drain_timeout
         self._synchronous = synchronous
         self._thread: threading.Thread | None = None
+        self._stop_asked: float | None = None
         self._ready = threading.Event()
         self._gone = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -137,6 +138,9 @@ class ProcessHub:
     async def _main(self) -> None:
         task = self.worker.start()
         self._ready.set()
+        # Looked at after `_ready` is set, and set before that is looked at: one side sees the other.
+        if self._stop_asked is not None:
+            self.worker.request_stop(self._stop_asked)
         await asyncio.wait([task])
         task.result()
 
@@ -199,6 +203,7 @@ class ProcessHub:
 
     def _ask_to_stop(self, timeout: float | None) -> float:
         limit = self._drain_timeout if timeout is None else timeout
+        self._stop_asked = limit
         if self._thread is not None and not self._gone.is_set() and self._wait_ready(limit):
             assert self._loop is not None
             try:

@@ -58,13 +58,14 @@ def arm_exit(flush: Callable[[], object], drain: Callable[[], object]) -> None:
     atexit.register(drain)
 
 
-def guard_signals(numbers: Iterable[int], drain: Callable[[float | None], object]) -> None:
+def guard_signals(numbers: Iterable[int], drain: Callable[[float | None], object], reopen: Callable[[], object]) -> None:
     """
     Drain before a signal at its default disposition ends the process; others are left alone. Main thread only, else no effect.
 
     Args:
         numbers: The signals.
         drain: Called with the time limit in seconds, *None* for the configured one, in the signal handler.
+        reopen: Called if the process lives on: the kernel ignores a default SIGTERM to process 1 of a container.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -73,6 +74,8 @@ def guard_signals(numbers: Iterable[int], drain: Callable[[float | None], object
         drain(ABORT_LIMIT if number == signal.SIGABRT else None)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+        signal.signal(number, drain_and_die)
+        reopen()
 
     for number in numbers:
         if signal.getsignal(number) == signal.SIG_DFL:

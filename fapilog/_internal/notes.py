@@ -5,6 +5,7 @@ fapilog's own diagnostics: one line on stderr, rate-limited by kind, never throu
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 INTERVAL = 30.0
@@ -19,6 +20,8 @@ def note(kind: str, message: str) -> None:
     Any thread, signal handler or moment; never raises. Written with one `os.write`, past Python's buffers, so that it takes no
     lock.
     """
+    if sys.__stderr__ is None:  # the program was started without one: descriptor 2 may be anybody's file
+        return
     now = time.monotonic()
     if now - _last.get(kind, -INTERVAL) < INTERVAL:
         return

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from fapilog.typing import Event, Sink
 
 
+CANCEL_TIMEOUT = 1.0
+
+
 class ThreadedSink:
     """
     Implements the sink protocol for the worker by calling *sink* elsewhere, with expanded events.
@@ -78,6 +81,12 @@ class ThreadedSink:
         finally:
             loop.call_soon_threadsafe(loop.stop)
 
+    def retire(self) -> None:
+        """End the thread of a sink that was never opened."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+
     async def _expanded(self, events: Sequence[Event]) -> None:
         await self.sink.write([event.expanded() for event in events])
 
@@ -89,7 +98,9 @@ class ThreadedSink:
 async def _contained(call: Coroutine[Any, Any, None]) -> None:
     try:
         await call
-    except (SystemExit, KeyboardInterrupt) as error:  # would end the loop they are raised in
+    except (Exception, asyncio.CancelledError):
+        raise
+    except BaseException as error:  # SystemExit and the like would end the loop they are raised in, others the delivery
         message = f"the sink raised {error!r}"
         raise SinkUnavailable(message) from error
 
@@ -97,5 +108,10 @@ async def _contained(call: Coroutine[Any, Any, None]) -> None:
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=CANCEL_TIMEOUT))
     finally:
         loop.close()

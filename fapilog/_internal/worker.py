@@ -260,7 +260,8 @@ class QueueWorker:
             self.queue.admit(20, self.closed_head())
         self._take()
         await self._settle(max(stop_at, time.monotonic() + GRACE))
-        await asyncio.gather(*(delivery.close(GRACE) for delivery in self.deliveries))
+        left = max(GRACE, stop_at - time.monotonic())
+        await asyncio.gather(*(delivery.close(left) for delivery in self.deliveries))
         self.queue.waker = None
         self._report_undelivered()
         self.finished = True

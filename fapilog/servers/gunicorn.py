@@ -45,7 +45,10 @@ def is_loading() -> bool:
     """Return whether gunicorn is reading its configuration up the stack: then this process is a master."""
     frame = sys._getframe(1)  # noqa: SLF001 - as above: who is calling decides
     while frame is not None:
-        if str(frame.f_globals.get("__name__", "")).startswith("gunicorn.app."):
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.startswith("gunicorn.workers.") or frame.f_code.co_name == "spawn_worker":
+            return False  # a worker, forked from inside the master's stack
+        if module.startswith("gunicorn.app."):
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
@@ -58,6 +61,7 @@ def enter_master() -> None:
 
 def enter_worker(worker: Any) -> None:
     """Arm the doors of a worker that was just forked."""
+    coordinator.become_worker()
     coordinator.arm_exits()
     init_signals = worker.init_signals
 

@@ -6,7 +6,8 @@ Invariants, beside those of `sinks/base.py`:
 1. The descriptor belongs to the process that opened it: it is opened after a fork, never inherited for use.
 2. Blocking calls (`mkdir`, `open`, `write`) run on this sink's own daemon thread; a FIFO without a reader or a dead mount stops
    that thread and nothing else.
-3. `write_now()` never waits: it opens with `O_NONBLOCK` and refuses while the thread is inside a write.
+3. A file that ends in half a line, left by a process that died or ran out of disk, gets its newline before the next line.
+4. `write_now()` never waits: it opens with `O_NONBLOCK` and refuses while the thread is inside a write.
 
 While the hub drains, writes keep going through the same thread: it exists already, so nothing new must be started at
 interpreter exit, and one stuck file cannot hold up the drain of the other sinks. The file is opened and closed through aiofiles;
@@ -17,7 +18,9 @@ knows that the bytes are still on their way (`LineWriter.busy`).
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +69,7 @@ class FileSink:
         self._executor: SinkExecutor | None = None
         self._file: Any = None
         self._fd = -1
-        self._late_fd: int | None = None
+        self._late: io.FileIO | None = None
 
     def fresh(self) -> FileSink:
         """Return a sink of the same settings and no state, for another process or another opening."""
@@ -115,6 +118,7 @@ class FileSink:
         self._writer.give_up()
         self._file = await aiofiles.open(self._path(), "ab", buffering=0, opener=_open_below, executor=self._executor)
         self._fd = self._file.fileno()
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._look_at_the_end, self._fd)
 
     async def write(self, events: Sequence[Event]) -> None:
         """Append *events* with one write."""
@@ -147,27 +151,55 @@ class FileSink:
         Raises:
             SinkUnavailable: It cannot be done now.
         """
-        if self._late_fd is None:
-            self._late_fd = self._open_late()
-        write_or_unavailable(self._writer, self._late_fd, lines)
+        late = self._late
+        if late is None:
+            late = self._late = self._open_late()
+        write_or_unavailable(self._writer, late.fileno(), lines)
 
     def release(self) -> None:
         """
-        Close what `write_now()` opened.
+        Let go of what `write_now()` opened.
 
-        The descriptor is forgotten before it is closed, so a late caller opens another; one that is inside its write right now
-        gets an error that is counted.
+        The file object is dropped, not closed: a thread that is about to write through it holds a reference, and the last one
+        closes it. A bare descriptor could belong to somebody else's file by then.
         """
-        fd, self._late_fd = self._late_fd, None
-        if fd is not None:
-            os.close(fd)
+        self._late = None
 
-    def _open_late(self) -> int:
+    def retire(self) -> None:
+        """End the thread of a sink that was never opened."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown()
+
+    def _open_late(self) -> io.FileIO:
         try:
-            return _open_below(str(self._path()), _FLAGS | os.O_NONBLOCK)
+            fd = _open_below(str(self._path()), _FLAGS | os.O_NONBLOCK)
+            self._look_at_the_end(fd)
+            return _QuietFile(fd, "ab")
         except OSError as error:
             message = f"{self.path}: {error.strerror}"
             raise SinkUnavailable(message) from error
+
+    def _look_at_the_end(self, fd: int) -> None:
+        """Find out whether the file ends in half a line, left by a life before this one."""
+        state = os.fstat(fd)
+        if not stat.S_ISREG(state.st_mode) or not state.st_size:
+            return
+        try:
+            reader = os.open(self._path(), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:  # write-only for us: the next line goes to the end as it is
+            return
+        try:
+            self._writer.torn = os.pread(reader, 1, state.st_size - 1) not in (b"", b"\n")
+        finally:
+            os.close(reader)
+
+
+class _QuietFile(io.FileIO):
+    """A file that closes itself without a warning when the last writer lets go of it."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _open_below(name: str, flags: int) -> int:

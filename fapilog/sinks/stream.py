@@ -14,6 +14,7 @@ import asyncio
 import io
 import os
 import select
+import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,10 @@ class StreamSink:
 
     async def close(self) -> None:
         """End the sink's thread; the stream itself is not ours to close."""
+        self.retire()
+
+    def retire(self) -> None:
+        """End the sink's thread, also of a sink that was never opened."""
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown()
@@ -94,13 +99,26 @@ class StreamSink:
             if fd is None:
                 self._write_text(lines)
                 return
-            ready = select.select([], [fd], [], patience)[1]
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                write_or_unavailable(self._writer, fd, lines)
+            else:
+                self._write_in_pieces(fd, b"".join(lines), patience)
         except (OSError, ValueError) as error:
             raise SinkUnavailable(str(error)) from error
-        if not ready:
-            message = "nobody reads it"
+
+    def _write_in_pieces(self, fd: int, data: bytes, patience: float) -> None:
+        """Write to a pipe or terminal no more at once than it has room for: `os.write` of more would wait for its reader."""
+        if self._writer.busy:
+            message = "a write is still in progress"
             raise SinkUnavailable(message)
-        write_or_unavailable(self._writer, fd, lines)
+        rest = memoryview(self._writer.mended(data))
+        while rest:
+            if not select.select([], [fd], [], patience)[1]:
+                message = "nobody reads it"
+                raise SinkUnavailable(message)
+            written = os.write(fd, rest[: select.PIPE_BUF])
+            self._writer.torn = rest[written - 1 : written].tobytes() != b"\n"
+            rest = rest[written:]
 
     def _write(self, events: Sequence[Event]) -> None:
         lines = self._formed([event.line for event in events])
