@@ -186,7 +186,7 @@ def test_worker_nonblocking_under_load():
         await beating
         return sorted(lags)[int(len(lags) * 0.99)]
 
-    # The machine may be busy with other tests: the lag of a loop that works without logging is taken off, the best of three counts.
+    # The machine may be busy with other tests: the lag of a loop that only works is taken off, the best of three counts.
     added = min(
         asyncio.run(p99_lag(lambda n: logger.info("x", n=n))) - asyncio.run(p99_lag(lambda n: [n] * 200)) for _ in range(3)
     )
