@@ -119,7 +119,7 @@ class EventQueue(asyncio.Queue[Event]):
         self._maxsize = self._limit = maxsize
         self._reserve_limit = maxsize + int(maxsize * reserve)
         self._byte_limit = max_bytes
-        self._mark = max(1, maxsize // 2)
+        self._mark = max(1, maxsize // 8)  # early: on a busy machine the worker may come 40 ms after it was woken
         self._overflow = overflow
         self._sample_every = max(1, round(1 / sample_rate))
         self.block_timeout = block_timeout
