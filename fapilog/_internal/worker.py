@@ -84,9 +84,8 @@ class QueueWorker:
         self.batch_size = batch_size
         self.batch_timeout = batch_timeout
         self.announce = announce
-        jitter = (
-            rng or random.Random(int.from_bytes(os.urandom(8))).random
-        )  # a fresh one: a forked clone would wait in step with its siblings
+        # A fresh generator: a forked clone would wait in step with its siblings.
+        jitter = rng or random.Random(int.from_bytes(os.urandom(8))).random
         self.deliveries = [
             Delivery(
                 sink,

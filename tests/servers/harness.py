@@ -70,8 +70,8 @@ class Gunicorn(Running):
             bound.bind(("127.0.0.1", 0))
             self.port = int(bound.getsockname()[1])
             command += ["-b", f"fd://{bound.fileno()}", app if ":" in app else f"apps:{app}"]
-            # The load is flat out, on cores shared with other tests: with the default 1,000 a starved worker thread may rightly refuse
-            # some. What overload does has its own tests, and `make demo` runs with the defaults.
+            # The load is flat out, on cores shared with other tests: with the default 1,000 a starved worker thread may rightly
+            # refuse some. What overload does has its own tests, and `make demo` runs with the defaults.
             settings.setdefault("FAPILOG_QUEUE_SIZE", "20000")
             super().__init__(command, folder, environment(folder, **settings), [bound.fileno()])
 
