@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from fapilog import pipeline
 from fapilog._internal.accounting import REFUSALS, DropWindow, Reason
+from fapilog._internal.native import pause
 from fapilog.identity import Identity
 from fapilog.typing import Event
 
@@ -103,8 +104,7 @@ class EventQueue(asyncio.Queue[Event]):
         self._buffer: deque[Event] = deque()
         self.last_seq = self.put_events = self.put_bytes = self.taken_events = self.taken_bytes = self.peak = self._done = 0
         self.skipped = 0
-        self.open = True
-        self.urgent = False
+        self.open, self.urgent = True, False
         self.waker: Callable[[], None] | None = None
         self.when_closed: Callable[[int, bytes], bool] | None = None
         self.refused = {reason: DropWindow() for reason in REFUSALS}
@@ -246,12 +246,12 @@ class EventQueue(asyncio.Queue[Event]):
         self.skipped += 1
         if self.skipped % self._sample_every:
             return self.refuse(Reason.SAMPLED)
-        depth = self.put_events - self.taken_events
-        if depth < self._reserve_limit and not self._bytes_full(size):
-            self.admit(levelno, head)
-            self.peak = max(self.peak, depth + 1)
-            return True
-        return self.refuse(Reason.QUEUE_FULL)
+        depth = self.qsize()
+        if depth >= self._reserve_limit or self._bytes_full(size):
+            return self.refuse(Reason.QUEUE_FULL)
+        self.admit(levelno, head)
+        self.peak = max(self.peak, depth + 1)
+        return True
 
     def _make_room(self, size: int) -> None:
         """Drop the oldest events until *size* more bytes fit; they count as accepted and then dropped."""
@@ -281,9 +281,9 @@ class EventQueue(asyncio.Queue[Event]):
             return False
         limit = self._limit if levelno < WARNING else self._reserve_limit
         while time.monotonic() < until:
-            if self.put_events - self.taken_events < limit and not self._bytes_full(size):
+            if self.qsize() < limit and not self._bytes_full(size):
                 return True
-            time.sleep(BLOCK_STEP)
+            pause(BLOCK_STEP)
             if not self.urgent:
                 self.wake()
         return False
@@ -345,6 +345,6 @@ class EventQueue(asyncio.Queue[Event]):
         self._done += 1
 
     async def join(self) -> None:
-        """Wait until every event that was put has been taken and called done."""
+        """Wait until every event has been taken and called done."""
         while self._done < self.put_events:
             await asyncio.sleep(TICK)

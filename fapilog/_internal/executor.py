@@ -6,15 +6,15 @@ Invariants:
 1. A call that never returns keeps neither the process nor another sink: the thread is a daemon, and it is not one of
    `concurrent.futures`' own, which the interpreter joins at exit.
 2. Calls run one after another, in the order of `submit()`.
-3. No thread exists before the first call.
+3. No thread exists before the first call, and it is a real one under gevent too.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
+
+from fapilog._internal.native import NativeFuture, SimpleQueue, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,15 +32,14 @@ class SinkExecutor(Executor):
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._started = False
 
     def start(self) -> None:
         """Start the thread if it is not there yet; raises what `submit()` raises."""
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            thread.start()
-            self._thread = thread
+        if not self._started:
+            start_thread(self._run, self._name)
+            self._started = True
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """
@@ -49,7 +48,7 @@ class SinkExecutor(Executor):
         Raises:
             RuntimeError: The interpreter is ending and starts no new threads (Python 3.12).
         """
-        future: Future[Any] = Future()
+        future = NativeFuture()
         self.start()
         self._jobs.put((future, lambda: fn(*args, **kwargs)))
         return future
@@ -68,5 +67,5 @@ class SinkExecutor(Executor):
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
         """Let the thread end after what was submitted; never waits, whatever *wait* says (invariant 1)."""
         del wait, cancel_futures
-        if self._thread is not None:
+        if self._started:
             self._jobs.put(None)

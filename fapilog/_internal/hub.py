@@ -12,11 +12,11 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from fapilog._internal.direct import PATIENCE, DirectOutput
+from fapilog._internal.native import Asked, nap, new_loop, pause, start_thread, thread_id
 from fapilog._internal.notes import note
 from fapilog._internal.worker import QueueWorker
 from fapilog.pipeline import route
@@ -24,14 +24,13 @@ from fapilog.results import FlushResult, HubStatistics, SinkStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
 
     from fapilog._internal.accounting import SinkBooks
     from fapilog._internal.event_queue import EventQueue
     from fapilog.settings import FapilogSettings
     from fapilog.typing import Sink
 
-MARGIN = 0.5  # over twice the worker's GRACE
+MARGIN = 0.35  # over twice the worker's GRACE
 POLL = 0.002
 
 
@@ -63,10 +62,12 @@ class ProcessHub:
         self.accept: Callable[..., bool]
         self._drain_timeout = settings.drain_timeout
         self._synchronous = synchronous
-        self._thread: threading.Thread | None = None
+        self._started = False
+        self._claimed = False
+        self._thread_id = 0
         self._stop_asked: float | None = None
-        self._ready = threading.Event()
-        self._gone = threading.Event()
+        self._ready = False
+        self._gone = False
         self._loop: asyncio.AbstractEventLoop | None = None
         for sink in self.sinks:
             bind = getattr(sink, "bind", None)
@@ -105,26 +106,29 @@ class ProcessHub:
 
     def _start_threads(self) -> bool:
         """Return False where the interpreter starts no threads any more."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="fapilog-worker", daemon=True)
-        if self._thread.ident is not None:
+        if self._claimed:
             return True
         try:
             for sink in self.sinks:
                 prepare = getattr(sink, "prepare", None)
                 if prepare is not None:
                     prepare()
-            self._thread.start()
+            start_thread(self._run, "fapilog-worker")
         except RuntimeError:  # "can't create new thread at interpreter shutdown"
-            self._thread = None
             return False
+        self._started = True
         return True
 
     def _direct(self, patience: float) -> DirectOutput:
         return DirectOutput(self.queue, self.sinks, self.books, patience)
 
     def _run(self) -> None:
-        loop = self._loop = asyncio.SelectorEventLoop()
+        # The first thread takes it: where a signal handler's exception cut `start()` short, there may be a second one.
+        if self._claimed:
+            return
+        self._claimed = True
+        self._thread_id = thread_id()
+        loop = self._loop = new_loop()
         try:
             loop.run_until_complete(self._main())
         except Exception as error:
@@ -132,79 +136,84 @@ class ProcessHub:
         finally:
             self.queue.open = False
             self.closed = True
-            self._gone.set()
+            self._gone = True
             loop.close()
 
     async def _main(self) -> None:
         task = self.worker.start()
-        self._ready.set()
+        self._ready = True
         # Looked at after `_ready` is set, and set before that is looked at: one side sees the other.
         if self._stop_asked is not None:
             self.worker.request_stop(self._stop_asked)
         await asyncio.wait([task])
         task.result()
 
-    def flush(self, timeout: float | None = None) -> FlushResult:
-        """Deliver everything accepted before the call; any thread but the hub's own ones."""
+    def flush(self, timeout: float | None = None, *, margin: float = MARGIN, wait: Callable[[float], None] = pause) -> FlushResult:
+        """
+        Deliver everything accepted before the call; any thread but the hub's own ones.
+
+        Args:
+            timeout: In seconds.
+            margin: How long to wait for the worker's answer beyond that.
+            wait: How to wait; `native.nap` where green threads must not run meanwhile.
+        """
         limit = self._drain_timeout if timeout is None else timeout
         began = time.monotonic()
-        future = self._begin_flush(limit) if self._wait_ready(limit) else None
-        while future is not None and not self._over(future, began + limit + MARGIN):
-            time.sleep(POLL)
-        return self._flushed(future, began)
+        asked = self._begin_flush(limit) if self._wait_ready(limit, wait) else None
+        while asked is not None and not self._over(asked, began + limit + margin):
+            wait(POLL)
+        return self._flushed(asked, began)
 
     async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
         """Do the same without blocking the caller's event loop, whichever it is."""
         limit = self._drain_timeout if timeout is None else timeout
         began = time.monotonic()
-        while self._thread is not None and not self._ready.is_set() and time.monotonic() < began + limit:
+        while self._started and not self._ready and time.monotonic() < began + limit:
             await asyncio.sleep(POLL)
-        future = self._begin_flush(limit)
-        while future is not None and not self._over(future, began + limit + MARGIN):
+        asked = self._begin_flush(limit)
+        while asked is not None and not self._over(asked, began + limit + MARGIN):
             await asyncio.sleep(POLL)
-        return self._flushed(future, began)
+        return self._flushed(asked, began)
 
-    def _begin_flush(self, limit: float) -> Future[FlushResult] | None:
+    def _begin_flush(self, limit: float) -> Asked | None:
         """Ask the worker to flush; None where there is no worker to ask, or it would be asked to wait for itself."""
         loop = self._loop
-        if loop is None or self.closed or not self._ready.is_set() or threading.current_thread() is self._thread:
+        if loop is None or self.closed or not self._ready or thread_id() == self._thread_id:
             return None
-        call = self.worker.flush(limit)
         try:
-            return asyncio.run_coroutine_threadsafe(call, loop)
+            return Asked(loop, lambda: self.worker.flush(limit))
         except RuntimeError:  # the loop closed between the two lines
-            call.close()
             return None
 
-    def _over(self, future: Future[FlushResult], end: float) -> bool:
-        return future.done() or self._gone.is_set() or time.monotonic() >= end
+    def _over(self, asked: Asked, end: float) -> bool:
+        return asked.done or self._gone or time.monotonic() >= end
 
-    def _flushed(self, future: Future[FlushResult] | None, began: float) -> FlushResult:
-        if future is not None and future.done() and not future.cancelled() and future.exception() is None:
-            return future.result()
+    def _flushed(self, asked: Asked | None, began: float) -> FlushResult:
+        if asked is not None and isinstance(asked.result, FlushResult):
+            return asked.result
         return self.worker.result(time.monotonic() - began)
 
     def drain(self, timeout: float | None = None) -> FlushResult:
         """Deliver what waits for at most *timeout* seconds, close the sinks, end the thread; idempotent, any thread."""
         began = time.monotonic()
         end = self._ask_to_stop(timeout)
-        if threading.current_thread() is not self._thread:
-            while self._thread is not None and not self._gone.is_set() and time.monotonic() < end:
-                time.sleep(POLL)
+        if thread_id() != self._thread_id:
+            while self._started and not self._gone and time.monotonic() < end:
+                nap(POLL)
         return self._drained(began)
 
     async def adrain(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
         """Do the same without blocking the caller's event loop."""
         began = time.monotonic()
         end = self._ask_to_stop(timeout)
-        while self._thread is not None and not self._gone.is_set() and time.monotonic() < end:
+        while self._started and not self._gone and time.monotonic() < end:
             await asyncio.sleep(POLL)
         return self._drained(began)
 
     def _ask_to_stop(self, timeout: float | None) -> float:
         limit = self._drain_timeout if timeout is None else timeout
         self._stop_asked = limit
-        if self._thread is not None and not self._gone.is_set() and self._wait_ready(limit):
+        if self._started and not self._gone and self._wait_ready(limit, nap):
             assert self._loop is not None
             try:
                 self._loop.call_soon_threadsafe(self.worker.request_stop, limit)
@@ -212,14 +221,14 @@ class ProcessHub:
                 pass
         return time.monotonic() + limit + MARGIN
 
-    def _wait_ready(self, limit: float | None) -> bool:
+    def _wait_ready(self, limit: float, wait: Callable[[float], None]) -> bool:
         """Wait for the end of the start handshake: a stop that overtakes the start would be lost."""
-        if self._thread is None:
+        if not self._started:
             return False
-        end = time.monotonic() + (self._drain_timeout if limit is None else limit)
-        while not self._ready.is_set() and time.monotonic() < end:
-            time.sleep(POLL)
-        return self._ready.is_set()
+        end = time.monotonic() + limit
+        while not self._ready and time.monotonic() < end:
+            wait(POLL)
+        return self._ready
 
     def _drained(self, began: float) -> FlushResult:
         if self._synchronous and not self.closed and self.queue.last_seq:

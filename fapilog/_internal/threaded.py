@@ -11,13 +11,13 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import TYPE_CHECKING, Any
 
+from fapilog._internal.native import elsewhere, new_loop, start_thread
 from fapilog.errors import SinkUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from fapilog.identity import Identity
     from fapilog.typing import Event, Sink
@@ -54,9 +54,9 @@ class ThreadedSink:
     def prepare(self) -> None:
         """Start the thread, while that is still allowed; see `FileSink.prepare()`."""
         if self._loop is None:
-            loop = asyncio.SelectorEventLoop()
+            loop = new_loop()
             try:
-                threading.Thread(target=_run, args=(loop,), name=f"fapilog-{self.name}", daemon=True).start()
+                start_thread(lambda: _run(loop), f"fapilog-{self.name}")
             except BaseException:
                 loop.close()
                 raise
@@ -65,11 +65,11 @@ class ThreadedSink:
     async def open(self, identity: Identity) -> None:
         """Start the thread and open the sink on it."""
         self.prepare()
-        await self._elsewhere(self.sink.open(identity))
+        await self._elsewhere(lambda: self.sink.open(identity))
 
     async def write(self, events: Sequence[Event]) -> None:
         """Hand *events*, expanded, to the sink."""
-        await self._elsewhere(self._expanded(events))
+        await self._elsewhere(lambda: self._expanded(events))
 
     async def close(self) -> None:
         """Close the sink and end its thread."""
@@ -77,7 +77,7 @@ class ThreadedSink:
         if loop is None:
             return
         try:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_contained(self.sink.close()), loop))
+            await elsewhere(loop, lambda: _contained(self.sink.close))
         finally:
             loop.call_soon_threadsafe(loop.stop)
 
@@ -90,14 +90,14 @@ class ThreadedSink:
     async def _expanded(self, events: Sequence[Event]) -> None:
         await self.sink.write([event.expanded() for event in events])
 
-    async def _elsewhere(self, call: Coroutine[Any, Any, None]) -> None:
+    async def _elsewhere(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
         assert self._loop is not None
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_contained(call), self._loop))
+        await elsewhere(self._loop, lambda: _contained(call))
 
 
-async def _contained(call: Coroutine[Any, Any, None]) -> None:
+async def _contained(call: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
-        await call
+        await call()
     except (Exception, asyncio.CancelledError):
         raise
     except BaseException as error:  # SystemExit and the like would end the loop they are raised in, others the delivery

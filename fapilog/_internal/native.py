@@ -1,0 +1,166 @@
+"""
+The operating system's own threads, locks and waits, also where gevent has put green ones in their place.
+
+Invariants:
+
+1. The worker and the sinks always run on real threads. An event loop on a green thread would set the running loop of the whole
+   application and stand still while any other green thread computes.
+2. What a real thread and a green one share is a plain attribute, a deque or `SimpleQueue` of C: gevent's locks belong to green
+   threads, and one that is held across the two may "block for ever".
+3. `nap()` never enters gevent's hub, so it may be called from a signal handler or an exit hook; `pause()` lets other green threads
+   run, where there are any and where that is possible.
+
+gevent may patch before or after this module is imported, so originals are looked up when they are used.
+"""
+
+from __future__ import annotations
+
+import _queue
+import _thread
+import asyncio
+import selectors
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_MODULES = {"_thread": _thread, "selectors": selectors, "time": time}
+SimpleQueue = _queue.SimpleQueue
+
+
+def _original(module: str, name: str) -> Any:
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None:
+        return getattr(_MODULES[module], name)
+    return monkey.get_original(module, name)
+
+
+def is_green() -> bool:
+    """Whether `threading.Thread` makes green threads in this process."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def start_thread(run: Callable[[], object], name: str) -> None:
+    """
+    Start a real daemon thread.
+
+    Raises:
+        RuntimeError: The interpreter is ending and starts no new threads (Python 3.12).
+    """
+    if is_green():
+        _original("_thread", "start_new_thread")(run, ())
+    else:
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+
+def thread_id() -> int:
+    """Return the id of the real thread that is running."""
+    ident: int = _original("_thread", "get_ident")()
+    return ident
+
+
+def new_loop() -> asyncio.SelectorEventLoop:
+    """Return an event loop for a real thread."""
+    return asyncio.SelectorEventLoop(_original("selectors", "DefaultSelector")())
+
+
+def nap(seconds: float) -> None:
+    """Sleep with the whole thread, green threads included."""
+    _original("time", "sleep")(seconds)
+
+
+def pause(seconds: float) -> None:
+    """Sleep, and let other green threads run meanwhile."""
+    if is_green() and not _in_gevents_hub():
+        time.sleep(seconds)
+    else:
+        nap(seconds)
+
+
+def _in_gevents_hub() -> bool:
+    hub = sys.modules["gevent._hub_local"].get_hub_if_exists()
+    return hub is None or sys.modules["gevent"].getcurrent() is hub
+
+
+class NativeFuture(Future[Any]):
+    """A `concurrent.futures.Future` whose lock is a real one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._condition = threading.Condition(_original("_thread", "RLock")())
+
+
+class Asked:
+    """
+    What another thread's event loop was asked to do; to be looked at, not waited for.
+
+    Attributes:
+        done: Whether it is over.
+        result: What it returned; *None* if it failed.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Ask; raises RuntimeError if the loop is closed."""
+        self.done = False
+        self.result: Any = None
+        self._make = make
+        self._loop = loop
+        loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        self._loop.create_task(self._make()).add_done_callback(self._settle)
+
+    def _settle(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self.result = task.result()
+        self.done = True
+
+
+async def elsewhere(loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """
+    Run the coroutine that *make* makes on another thread's *loop*; return what it returns, raise what it raises.
+
+    Raises:
+        RuntimeError: That loop is closed.
+    """
+    here = asyncio.get_running_loop()
+    outcome: asyncio.Future[Any] = here.create_future()
+    tasks: list[asyncio.Task[Any]] = []
+
+    def begin() -> None:
+        tasks.append(loop.create_task(make()))
+        tasks[0].add_done_callback(over)
+
+    def over(task: asyncio.Task[Any]) -> None:
+        try:
+            here.call_soon_threadsafe(_transfer, task, outcome)
+        except RuntimeError:  # whoever asked is gone
+            return
+
+    def cancel() -> None:
+        for task in tasks:
+            task.cancel()
+
+    loop.call_soon_threadsafe(begin)
+    try:
+        return await outcome
+    except asyncio.CancelledError:
+        loop.call_soon_threadsafe(cancel)
+        raise
+
+
+def _transfer(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if outcome.done():
+        return
+    if task.cancelled():
+        outcome.cancel()
+    elif error is not None:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(task.result())
