@@ -12,15 +12,16 @@ Invariants:
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from fapilog._internal.notes import note
 from fapilog._internal.queue import queue_sink
-from fapilog._internal.rundir import default_run_dir
+from fapilog._internal.state import Spec
 from fapilog._internal.threaded import ThreadedSink
-from fapilog.coordinator import Spec, coordinator
+from fapilog.coordinator import coordinator
 from fapilog.errors import ConfigurationError
 from fapilog.identity import Identity
 from fapilog.logger import FapilogLogger, core_factory, processors
@@ -32,7 +33,6 @@ from fapilog.typing import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from fapilog._internal.queue import QueueWorker
     from fapilog.results import FlushResult, HubStatistics
@@ -109,7 +109,8 @@ def _spec(
         chosen,
         tuple(prototypes),
         own_processors,
-        _run_dir(chosen, prototypes),
+        Path(chosen.run_dir).absolute() if chosen.run_dir else None,
+        tuple(_target(sink) for sink in prototypes),
         _key(chosen, prototypes, own_processors),
         explicit,
     )
@@ -206,14 +207,6 @@ def _check(settings: FapilogSettings, prototypes: Sequence[Any]) -> None:
             raise ConfigurationError(message)
         if settings.file_strict and isinstance(sink, FileSink):
             sink.fresh().check(Identity.of_this_process(settings.service, settings.env))
-
-
-def _run_dir(settings: FapilogSettings, prototypes: Sequence[Any]) -> Path:
-    from pathlib import Path
-
-    if settings.run_dir:
-        return Path(settings.run_dir).absolute()
-    return default_run_dir(settings.service, [_target(sink) for sink in prototypes])
 
 
 def _target(sink: Any) -> str:

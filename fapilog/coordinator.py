@@ -12,7 +12,12 @@ Invariants:
    *after* publishing the hub, so one of the two finds every event.
 4. A fork waits, for at most `FORK_PATIENCE` seconds, while another thread is inside set-up: reading the settings takes locks (of
    imports, and inside pydantic's compiled core), and a child that inherits one held would hang in its own first log call.
-5. Starting is claimed by a test-and-set without a call between test and set, hence atomic under the GIL: two threads, or a
+5. Before a fork the parent flushes, so that a program that forks and then leaves by `os._exit` (a daemon's double fork) loses
+   nothing: for at most `FORK_FLUSH` seconds, at most every `FORK_FLUSH_EVERY`, and not at all while a sink fails or nothing
+   waits.
+6. A worker of gunicorn holds its first events until it runs as its final user, so that no file of its belongs to root.
+7. Every door looks whether the state is this process's own, for forks that ran no hooks.
+8. Starting is claimed by a test-and-set without a call between test and set, hence atomic under the GIL: two threads, or a
    thread and its own signal handler, never start two hubs.
 """
 
@@ -21,76 +26,34 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fapilog import logger as logger_module
-from fapilog._internal import lifecycle
+from fapilog._internal import arbiter, lifecycle, native, owner
 from fapilog._internal.accounting import Reason
 from fapilog._internal.event_queue import EventQueue
-from fapilog._internal.hub import ProcessHub
 from fapilog._internal.notes import note
-from fapilog._internal.rundir import Slot, take_slot
-from fapilog.identity import Identity
+from fapilog._internal.starting import new_hub
+from fapilog._internal.state import ProcessState, Spec
 from fapilog.pipeline import gates, route
 from fapilog.results import FlushResult, SinkResult
 from fapilog.settings import parse_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from fapilog._internal.accounting import SinkBooks
-    from fapilog.settings import FapilogSettings
+    from fapilog._internal.hub import ProcessHub
 
 
 MAX_FAILED_STARTS = 3
 FORK_PATIENCE = 0.4
+FORK_FLUSH = 0.1
+FORK_FLUSH_EVERY = 1.0
 START_PATIENCE = 1.0
+HOLD_LIMIT = 5.0
 MAX_PENDING = 100_000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Spec:
-    """
-    What `configure_logging()` asked for; the same in every process of the program.
-
-    Args:
-        settings: Validated.
-        sinks: Prototypes; each process uses `fresh()` copies.
-        processors: The user's own structlog processors.
-        run_dir: Where the processes of the service meet.
-        key: Equal for two specs that ask for the same.
-        explicit: Whether the program asked for it by arguments, not by the environment alone.
-    """
-
-    settings: FapilogSettings
-    sinks: tuple[object, ...]
-    processors: tuple[object, ...]
-    run_dir: Path
-    key: tuple[object, ...]
-    explicit: bool
-
-
-@dataclass(slots=True)
-class ProcessState:
-    """All that belongs to one process life; replaced, not cleaned, in a forked child."""
-
-    pid: int = field(default_factory=os.getpid)
-    is_master: bool = False
-    slot: Slot | None = None
-    queue: EventQueue | None = None
-    books: dict[str, SinkBooks] = field(default_factory=dict)
-    hub: ProcessHub | None = None
-    starting: bool = False
-    starter: int = 0
-    failed_starts: int = 0
-    unfinished: ProcessHub | None = None
-    pending: deque[tuple[int, bytes]] = field(default_factory=deque)
 
 
 class Coordinator:
@@ -168,41 +131,88 @@ class Coordinator:
         me = threading.get_ident()
         end = time.monotonic() + seconds
         while state.starter not in {0, me} and time.monotonic() < end:
-            time.sleep(0.001)
+            native.nap(0.001)
 
     def start(self) -> None:
         """Start the hub now instead of at the first event; for hooks that run where time does not matter."""
         state = self.state
+        state.held_until = 0.0
         if state.hub is None and not state.starting:
             state.starting = True
             self._start_claimed(state)
 
-    def become_master(self) -> None:
-        """Say that this process is a server's master: it takes slot 0 and writes synchronously, without a thread to fork."""
+    def become_master(self, uid: int | None = None, gid: int | None = None) -> None:
+        """
+        Say that this process is a server's master: it takes slot 0 and writes synchronously, without a thread to fork.
+
+        Args:
+            uid: The user that its workers run as, whose files it then makes if it is root.
+            gid: Their group.
+        """
         if self.state.hub is None:
-            self.state.is_master = True
+            self.state.role = "master"
+            if uid is not None and gid is not None:
+                owner.work_for(uid, gid)
 
     def become_worker(self) -> None:
         """Say that this process is no master, whatever was thought before; only before its first event."""
         if self.state.hub is None:
-            self.state.is_master = False
+            self.state.role = "worker"
+
+    def hold(self) -> None:
+        """Let events wait without starting the hub, until `let_go()`, a door, or `HOLD_LIMIT` seconds."""
+        if self.state.hub is None:
+            self.state.held_until = time.monotonic() + HOLD_LIMIT
+
+    def let_go(self) -> None:
+        """End a `hold()`."""
+        self.state.held_until = 0.0
+        self._start_if_waiting(self.state)
+
+    def hasten(self) -> None:
+        """Let every drain from now on take half a second at the most: somebody will kill this process soon."""
+        self.state.hurry = lifecycle.ABORT_LIMIT
+
+    def reopen(self) -> None:
+        """Reopen the files of this process; any thread or signal handler."""
+        hub = self._own_state().hub
+        if hub is not None:
+            hub.reopen()
 
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Flush the hub of this process, if it has one."""
-        self._wait_for_starter(self.state)
-        hub = self.state.hub
+        hub = self._hub_for_a_door()
         return hub.flush(timeout) if hub is not None else self._result()
 
     def drain(self, timeout: float | None = None) -> FlushResult:
         """Drain the hub of this process, if it has one."""
-        self._wait_for_starter(self.state)
-        hub = self.state.hub
-        return hub.drain(timeout) if hub is not None else self._result()
+        hub = self._hub_for_a_door()
+        return hub.drain(self._hurried(timeout)) if hub is not None else self._result()
 
     async def adrain(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
         """Drain without blocking the running loop."""
-        hub = self.state.hub
-        return await hub.adrain(timeout) if hub is not None else self._result()
+        hub = self._own_state().hub
+        return await hub.adrain(self._hurried(timeout)) if hub is not None else self._result()
+
+    def _hub_for_a_door(self) -> ProcessHub | None:
+        state = self._own_state()
+        self._wait_for_starter(state)
+        state.held_until = 0.0
+        self._start_if_waiting(state)
+        return state.hub
+
+    def _start_if_waiting(self, state: ProcessState) -> None:
+        if state.pending and state.hub is None:
+            self.start()
+
+    def _hurried(self, timeout: float | None) -> float | None:
+        hurry = self.state.hurry
+        return timeout if hurry is None else min(hurry, hurry if timeout is None else timeout)
+
+    def _own_state(self) -> ProcessState:
+        if self.state.pid != os.getpid():  # forked by something that runs no at-fork hooks
+            self._after_in_child()
+        return self.state
 
     def _result(self) -> FlushResult:
         """Return what has become of everything so far, while no hub is running."""
@@ -229,7 +239,7 @@ class Coordinator:
         hub = state.hub
         if hub is not None:
             self._publish(state, hub)
-        elif not state.starting:
+        elif not state.starting and (not state.held_until or time.monotonic() > state.held_until):
             state.starting = True
             self._start_claimed(state)
         return True
@@ -269,43 +279,21 @@ class Coordinator:
     def _start(self, state: ProcessState) -> None:
         if self.spec is None and self.autoconfigure is not None:
             self.autoconfigure()
-        spec = self.spec
-        assert spec is not None
-        # Once the main thread has ended, a new daemon thread would not live to deliver: the exit doors may have been passed.
-        ending = not threading.main_thread().is_alive()
-        synchronous = not spec.settings.queue_enabled or state.is_master or ending or _no_gil()
-        if state.unfinished is None:
-            sinks = [sink.fresh() for sink in spec.sinks]  # type: ignore[attr-defined]
-            state.unfinished = ProcessHub(spec.settings, self._queue_of(state, spec), state.books, sinks, synchronous=synchronous)
+        assert self.spec is not None
+        found = None if state.role else arbiter.master()
+        if found is not None:
+            self.become_master(found.cfg.uid, found.cfg.gid)
         hub = state.unfinished  # perhaps one that an earlier try started before a signal handler's exception ended it
+        if hub is None:
+            hub = state.unfinished = new_hub(state, self.spec)
         hub.start()
         self.arm_exits()
-        if not synchronous:
+        if not hub.synchronous:
             lifecycle.guard_signals((signal.SIGTERM,), self.drain, self.open)
+            lifecycle.join_uvicorn(self.adrain)
         state.hub = hub
         state.unfinished = None
         self._publish(state, hub)
-
-    @staticmethod
-    def _queue_of(state: ProcessState, spec: Spec) -> EventQueue:
-        """Return the queue of this process life, with the slot, the identity and the limits of *spec*."""
-        settings = spec.settings
-        if state.slot is None or state.slot.run_dir != spec.run_dir:
-            held, state.slot = state.slot, take_slot(spec.run_dir, 0 if state.is_master else 1)
-            if held is not None:
-                held.release()
-        queue = state.queue = state.queue or EventQueue()
-        boot = queue.identity.boot
-        queue.set_identity(Identity.of_this_process(settings.service, settings.env, state.slot.number, boot))
-        queue.set_limits(
-            settings.queue_size,
-            settings.queue_max_bytes,
-            settings.queue_overflow,
-            settings.queue_sample_rate,
-            settings.queue_block_timeout,
-            settings.queue_reserve,
-        )
-        return queue
 
     @staticmethod
     def _empty_pending(state: ProcessState, hub: ProcessHub) -> None:
@@ -321,27 +309,29 @@ class Coordinator:
         me = threading.get_ident()
         end = time.monotonic() + FORK_PATIENCE
         while any(thread != me for thread in self._setting_up) and time.monotonic() < end:
-            time.sleep(0.001)
+            native.nap(0.001)
+        state = self.state
+        hub = state.hub
+        if hub is not None and time.monotonic() >= state.next_fork_flush and hub.is_behind():
+            state.next_fork_flush = time.monotonic() + FORK_FLUSH_EVERY
+            hub.flush(FORK_FLUSH, margin=0.0, wait=native.nap)
 
     def _after_in_child(self) -> None:
         self._setting_up = []
         old = self.state
         self._parked.append(old)
-        self.state = ProcessState()
+        self.state = ProcessState(generation=old.generation + 1)
         route.accept = self._accept_cold
         route.by_hand = None
         route.filtered = 0
+        owner.work_for_oneself()
         if old.slot is not None:
             old.slot.release()
-
-
-def _no_gil() -> bool:
-    """Whether this build or interpreter lacks what the queue's atomic runs rely on; said once."""
-    enabled = getattr(sys, "_is_gil_enabled", None)
-    if enabled is None or enabled():
-        return False
-    note("gil", "free-threaded Python: events are written synchronously")
-    return True
+        if old.role == "master" or arbiter.arbiter_above():
+            self.state.role = "child"
+        worker = arbiter.newborn()
+        if worker is not None:
+            arbiter.arm(worker, self)
 
 
 coordinator = Coordinator()

@@ -96,13 +96,18 @@ class Gates:
         for name, gate in list(self._gates.items()):
             gate.level = self._level(name)
 
-    def _level(self, name: str) -> int:
+    def rule_of(self, name: str) -> int | None:
+        """Return the level of the rule that names *name* or one above it; None where only the default holds."""
         rules = self._rules
         while name:
             if name in rules:
                 return rules[name]
             name = name.rpartition(".")[0]
-        return rules[""]
+        return None
+
+    def _level(self, name: str) -> int:
+        rule = self.rule_of(name)
+        return self._rules[""] if rule is None else rule
 
 
 class Route:

@@ -15,7 +15,8 @@ import structlog
 
 from fapilog import bootstrap
 from fapilog import logger as logger_module
-from fapilog.coordinator import ProcessState, coordinator
+from fapilog._internal.state import ProcessState
+from fapilog.coordinator import coordinator
 from fapilog.pipeline import gates, route
 
 if TYPE_CHECKING:

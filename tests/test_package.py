@@ -20,8 +20,8 @@ MODULES = {
 
 #: From the bottom up; a module imports only modules of lines above its own. `fapilog` itself and empty packages stand outside.
 LAYERS = """
-fapilog.errors fapilog.identity fapilog._internal.notes fapilog._internal.accounting fapilog._internal.native
-fapilog.typing fapilog.results fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
+fapilog.errors fapilog.identity fapilog._internal.notes fapilog._internal.accounting fapilog._internal.native fapilog._internal.owner
+fapilog.typing fapilog.results fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle fapilog._internal.arbiter
 fapilog._internal.executor fapilog._internal.rundir fapilog.settings fapilog.pipeline
 fapilog._internal.event_queue fapilog._internal.delivery fapilog._internal.threaded fapilog._internal.direct fapilog.logger
 fapilog.sinks.base fapilog.sinks.console
@@ -29,10 +29,15 @@ fapilog.sinks.file fapilog.sinks.stream
 fapilog.sinks
 fapilog._internal.worker
 fapilog._internal.queue fapilog._internal.hub
+fapilog._internal.state fapilog._internal.access fapilog.stdlib
+fapilog._internal.starting
 fapilog.coordinator
 fapilog.asgi
 fapilog.bootstrap
-fapilog.servers.gunicorn
+fapilog.servers.setup
+fapilog.servers.gunicorn fapilog.servers.uvicorn
+fapilog.servers.gunicorn_logger
+fapilog.servers.gunicorn_statsd
 fapilog.gunicorn_conf
 """
 RANK = {name: rank for rank, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()}

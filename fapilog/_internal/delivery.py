@@ -113,6 +113,7 @@ class Delivery:
         self._kept = 0
         self._done = 0
         self._opened = False
+        self._stale = False
         self._hurry = asyncio.Event()
         self.draining = False
         self._task: asyncio.Task[None] | None = None
@@ -157,6 +158,11 @@ class Delivery:
         """Whether everything offered has met its fate."""
         return self._done == self._kept
 
+    def reopen(self) -> None:
+        """Let the sink open its file anew, before it gets the next batch."""
+        self._stale = True
+        self._waker.wake()
+
     def hurry(self) -> None:
         """End the wait before a retry, and make all further ones short: the hub is closing."""
         self._hurry.set()
@@ -200,6 +206,8 @@ class Delivery:
 
     async def _run(self, identity: Identity) -> None:
         while True:
+            if self._stale:
+                await self._reopen()
             if not self._chunks:
                 await self._waker.wait(None)
                 continue
@@ -210,6 +218,16 @@ class Delivery:
             self.books.backlog_bytes -= size
             self._done += len(batch)
             self._progress.set()
+
+    async def _reopen(self) -> None:
+        self._stale = False
+        reopen = getattr(self.sink, "reopen", None)
+        if reopen is None or not self._opened:
+            return
+        try:
+            await reopen()
+        except Exception as error:  # it goes on with what it has open
+            note(f"reopen {self.sink.name}", f"sink {self.sink.name!r} did not reopen: {error!r}")
 
     def _next_batch(self) -> tuple[list[Event], int]:
         """Take chunks from the backlog up to the batch size; a chunk that is larger is split."""

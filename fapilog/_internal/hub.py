@@ -61,7 +61,7 @@ class ProcessHub:
         self.closed = False
         self.accept: Callable[..., bool]
         self._drain_timeout = settings.drain_timeout
-        self._synchronous = synchronous
+        self.synchronous = synchronous
         self._started = False
         self._claimed = False
         self._thread_id = 0
@@ -91,12 +91,12 @@ class ProcessHub:
         May be called again when an exception of a signal handler cut it short. The sinks' threads are started first, here and not
         when the worker opens the sinks: if the main thread ends in between, Python 3.12 starts none any more.
         """
-        if not self._synchronous:
+        if not self.synchronous:
             self.queue.open = True
             self.queue.when_closed = self._direct(0.0).accept
             if self._start_threads():
                 return
-            self._synchronous = True
+            self.synchronous = True
         direct = self._direct(PATIENCE)
         events, _ = self.queue.take()
         self.queue.open = False
@@ -148,7 +148,9 @@ class ProcessHub:
         await asyncio.wait([task])
         task.result()
 
-    def flush(self, timeout: float | None = None, *, margin: float = MARGIN, wait: Callable[[float], None] = pause) -> FlushResult:
+    def flush(
+        self, timeout: float | None = None, *, margin: float = MARGIN, wait: Callable[[float], None] = pause
+    ) -> FlushResult:
         """
         Deliver everything accepted before the call; any thread but the hub's own ones.
 
@@ -231,11 +233,28 @@ class ProcessHub:
         return self._ready
 
     def _drained(self, began: float) -> FlushResult:
-        if self._synchronous and not self.closed and self.queue.last_seq:
+        if self.synchronous and not self.closed and self.queue.last_seq:
             self.accept(20, self.worker.closed_head())
         self.queue.open = False
         self.closed = True
         return self.worker.result(time.monotonic() - began)
+
+    def is_behind(self) -> bool:
+        """Whether something waits that a flush could deliver: no sink is failing, and the caller is not the hub itself."""
+        books = [self.books[sink.name] for sink in self.sinks]
+        waits = not self.queue.empty() or any(book.in_flight for book in books)
+        return self._ready and not self.closed and waits and all(book.up for book in books) and thread_id() != self._thread_id
+
+    def reopen(self) -> None:
+        """Let the sinks open their files anew, soon; any thread or signal handler."""
+        loop = self._loop
+        if loop is not None and self._ready and not self.closed:
+            try:
+                loop.call_soon_threadsafe(self.worker.reopen)
+            except RuntimeError:  # it has just ended
+                self.release()
+        else:
+            self.release()
 
     def release(self) -> None:
         """Let go of what late events opened, before another hub takes over."""

@@ -6,7 +6,7 @@ Invariants:
 1. Every door calls the same drain, which is idempotent and belongs to the process that calls it: after a fork the child's doors
    drain the child.
 2. A door is chained, never replaced: a signal that somebody handles is left to them, and one at its default is drained, set
-   back to the default and sent again, so exit codes do not change.
+   back to the default and sent again, so exit codes do not change. A server that will restore and re-raise is joined.
 3. Doors are armed once; a fork inherits them.
 
 `threading._register_atexit` is the one callback that also runs in children of `multiprocessing`; its callbacks run when the main
@@ -21,13 +21,13 @@ import concurrent.futures.thread  # noqa: F401 - registers its exit hook before 
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from types import FrameType
 
-ABORT_LIMIT = 0.5
+ABORT_LIMIT = 0.15  # beside the hub's margin of 0.35 s: half a second in all
 _armed = False
 
 
@@ -80,3 +80,25 @@ def guard_signals(numbers: Iterable[int], drain: Callable[[float | None], object
     for number in numbers:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, drain_and_die)
+
+
+def join_uvicorn(drain: Callable[[], Awaitable[object]]) -> None:
+    """
+    Drain after the shutdown of the uvicorn server that runs in this process, if one does; any thread.
+
+    uvicorn handles SIGTERM and SIGINT, and once it has shut down it sends the signal again with the disposition that it found,
+    which in a child of `uvicorn --workers` is the default: then no exit hook runs. Its server object is found behind its handler.
+    """
+    server: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if not any(base.__module__ == "uvicorn.server" for base in type(server).__mro__) or hasattr(server, "drains_fapilog"):
+        return
+    shutdown = server.shutdown
+
+    async def shutdown_and_drain(*args: Any, **kwargs: Any) -> None:
+        try:
+            await shutdown(*args, **kwargs)
+        finally:
+            await drain()
+
+    server.drains_fapilog = True
+    server.shutdown = shutdown_and_drain

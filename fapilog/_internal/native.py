@@ -7,8 +7,8 @@ Invariants:
    application and stand still while any other green thread computes.
 2. What a real thread and a green one share is a plain attribute, a deque or `SimpleQueue` of C: gevent's locks belong to green
    threads, and one that is held across the two may "block for ever".
-3. `nap()` never enters gevent's hub, so it may be called from a signal handler or an exit hook; `pause()` lets other green threads
-   run, where there are any and where that is possible.
+3. `nap()` never enters gevent's hub, so it may be called from a signal handler or an exit hook; `pause()` lets other green
+   threads run, where there are any and where that is possible.
 
 gevent may patch before or after this module is imported, so originals are looked up when they are used.
 """

@@ -14,6 +14,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -22,8 +23,13 @@ import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fapilog._internal.notes import note
+from fapilog._internal.owner import make_directory, owners_rights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_SLOTS = 4096
 ROOM_BYTES = 64 << 20
@@ -53,15 +59,16 @@ class Slot:
                 os.close(fd)
 
 
-def default_run_dir(service: str, targets: list[str]) -> Path:
+def default_run_dir(service: str, targets: Sequence[str]) -> Path:
     """Return ``<base>/fapilog-<uid>/<service>-<hash of the targets>``: one place for the processes that write to these sinks."""
     digest = hashlib.sha256("\0".join(targets).encode("utf-8", "surrogatepass")).hexdigest()[:12]
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", service)[:64]
-    return _base() / _ours() / f"{name}-{digest}"
+    with owners_rights():
+        return _base() / _ours() / f"{name}-{digest}"
 
 
 def _ours() -> str:
-    return f"fapilog-{os.getuid()}"
+    return f"fapilog-{os.geteuid()}"
 
 
 def _base() -> Path:
@@ -80,20 +87,27 @@ def take_slot(run_dir: Path, first: int = 1) -> Slot:
     Never raises: without a usable directory the answer is the pid as number, and one note says why.
     """
     try:
-        directory = _open_directory(run_dir)
+        with owners_rights():
+            chosen = run_dir.parent.name != _ours()
+        if chosen:
+            make_directory(run_dir, 0o700)
+        with owners_rights():
+            return _lowest_free(run_dir, first)
     except OSError as error:
         note("run_dir", f"run directory {run_dir} cannot be used ({error.strerror}): worker numbers are pids")
         return Slot(os.getpid(), -1, run_dir)
+
+
+def _lowest_free(run_dir: Path, first: int) -> Slot:
+    directory = _open_directory(run_dir)
     try:
         for number in range(first, first + MAX_SLOTS):
             fd = _lock(directory, f"slot-{number}.lock")
             if fd is not None:
                 return Slot(number, fd, run_dir)
-    except OSError as error:
-        note("run_dir", f"no worker slot in {run_dir} ({error.strerror}): worker numbers are pids")
     finally:
         os.close(directory)
-    return Slot(os.getpid(), -1, run_dir)
+    raise OSError(errno.EUSERS, f"all of its {MAX_SLOTS} worker slots are taken")
 
 
 def _open_directory(run_dir: Path) -> int:
@@ -105,7 +119,6 @@ def _open_directory(run_dir: Path) -> int:
     """
     parent = run_dir.parent
     if parent.name != _ours():
-        parent.mkdir(parents=True, exist_ok=True)
         return _checked(str(run_dir), None)
     above = _checked(str(parent), None)
     try:
@@ -119,7 +132,7 @@ def _checked(name: str, above: int | None) -> int:
         os.mkdir(name, mode=0o700, dir_fd=above)
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
     state = os.fstat(fd)
-    if state.st_uid != os.getuid() or stat.S_IMODE(state.st_mode) & 0o022:
+    if state.st_uid != os.geteuid() or stat.S_IMODE(state.st_mode) & 0o022:
         os.close(fd)
         raise PermissionError(1, "it belongs to somebody else or others may write to it")
     return fd

@@ -186,6 +186,11 @@ class QueueWorker:
         self._stop_at = stop_at if self._stop_at is None else min(self._stop_at, stop_at)
         self._waker.wake()
 
+    def reopen(self) -> None:
+        """Let the sinks open their files anew before they write again; on the worker's loop."""
+        for delivery in self.deliveries:
+            delivery.reopen()
+
     def result(self, waited: float, *, settled: bool = False) -> FlushResult:
         """
         Return what has become of everything accepted so far.

@@ -1,27 +1,35 @@
 """
-Gunicorn: which process is what, and the doors of its workers.
+Gunicorn: which process is what, the doors of its workers, and hooks that go together with the user's own.
 
 Invariants:
 
 1. `post_fork` alone is enough: it arms every door that a worker can leave through, whatever the worker class.
 2. The master never has a thread of ours while it forks: it writes synchronously, as worker 0.
 3. No hook raises into gunicorn, and none replaces a signal handler that gunicorn or uvicorn has set.
+4. A user's hook runs exactly once, with gunicorn's arguments, and what it raises arrives at gunicorn. Ours runs before it where
+   something starts, after it where something ends.
 
-gunicorn resets a worker's signals in `init_signals()`, after `post_fork`, and its UvicornWorker leaves TERM, INT, QUIT and ABRT
-at their defaults there; uvicorn later saves, restores and re-raises what it finds. So the guard is set right after
-`init_signals()`, by wrapping it on the worker object.
+gunicorn takes one function per hook and looks at its signature, so a composed hook has the hook's own parameters, by position.
+Hooks are composed in two places: by `wrap()` in what is there when it is called, and by `compose()` in the finished configuration,
+which our logger class calls; so it does not matter whether the user's hooks are defined before or after.
 """
 
 from __future__ import annotations
 
-import functools
-import sys
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
-from fapilog import bootstrap
+from fapilog._internal import arbiter
 from fapilog.coordinator import coordinator
 from fapilog.errors import ConfigurationError
-from fapilog.pipeline import route
+from fapilog.servers.setup import configure_or_exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
+    Hook = Callable[..., object]
+
+_OURS = "fapilog_hook"
 
 
 def configure_master() -> None:
@@ -31,48 +39,140 @@ def configure_master() -> None:
     Raises:
         SystemExit: With the one line that says which setting is wrong.
     """
-    if is_loading():
-        coordinator.become_master()
-    if route.configured:
-        return
-    try:
-        bootstrap.configure_logging()
-    except ConfigurationError as error:
-        raise SystemExit(f"fapilog: {error}") from None
+    configure_or_exit()
 
 
-def is_loading() -> bool:
-    """Return whether gunicorn is reading its configuration up the stack: then this process is a master."""
-    frame = sys._getframe(1)  # noqa: SLF001 - as above: who is calling decides
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if module.startswith("gunicorn.workers.") or frame.f_code.co_name == "spawn_worker":
-            return False  # a worker, forked from inside the master's stack
-        if module.startswith("gunicorn.app."):
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
-
-
-def enter_master() -> None:
-    """Say that this process is a master."""
-    coordinator.become_master()
+def enter_master(server: Any) -> None:
+    """Say that this process is a master whose arbiter is *server*."""
+    coordinator.become_master(server.cfg.uid, server.cfg.gid)
+    arbiter.follow_reopening(server.log, coordinator)
 
 
 def enter_worker(worker: Any) -> None:
     """Arm the doors of a worker that was just forked."""
-    coordinator.become_worker()
-    coordinator.arm_exits()
-    init_signals = worker.init_signals
-
-    @functools.wraps(init_signals)
-    def guarded() -> None:
-        init_signals()
-        coordinator.guard_server_signals()
-
-    worker.init_signals = guarded
+    arbiter.arm(worker, coordinator)
 
 
-def leave() -> None:
-    """Drain the hub of this process."""
+def leave_worker(worker: Any) -> None:
+    """Drain the hub of a worker; gunicorn also calls its hook in the master, for a worker that was gone already."""
+    if worker.pid == os.getpid():
+        coordinator.drain()
+
+
+def leave_master() -> None:
+    """Drain the hub of the master."""
     coordinator.drain()
+
+
+def wrap_on_starting(hook: Hook) -> Hook:
+    """Return an `on_starting` hook that runs ours and then *hook*; also as a decorator."""
+
+    def on_starting(server: Any) -> None:
+        enter_master(server)
+        hook(server)
+
+    return _marked(on_starting)
+
+
+def wrap_post_fork(hook: Hook) -> Hook:
+    """Return a `post_fork` hook that runs ours and then *hook*; also as a decorator."""
+
+    def post_fork(server: Any, worker: Any) -> None:
+        enter_worker(worker)
+        hook(server, worker)
+
+    return _marked(post_fork)
+
+
+def wrap_worker_exit(hook: Hook) -> Hook:
+    """Return a `worker_exit` hook that runs *hook* and then, whatever it raises, ours; also as a decorator."""
+
+    def worker_exit(server: Any, worker: Any) -> None:
+        try:
+            hook(server, worker)
+        finally:
+            leave_worker(worker)
+
+    return _marked(worker_exit)
+
+
+def wrap_on_exit(hook: Hook) -> Hook:
+    """Return an `on_exit` hook that runs *hook* and then, whatever it raises, ours; also as a decorator."""
+
+    def on_exit(server: Any) -> None:
+        try:
+            hook(server)
+        finally:
+            leave_master()
+
+    return _marked(on_exit)
+
+
+_WRAPPERS: dict[str, tuple[Callable[[Hook], Hook], int]] = {
+    "on_starting": (wrap_on_starting, 1),
+    "post_fork": (wrap_post_fork, 2),
+    "worker_exit": (wrap_worker_exit, 2),
+    "on_exit": (wrap_on_exit, 1),
+}
+
+
+def _marked(hook: Hook) -> Hook:
+    setattr(hook, _OURS, True)
+    return hook
+
+
+def _nothing(*_args: Any) -> None:
+    """Stand in for a hook that the user does not have."""
+
+
+def wrap(options: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """
+    Put our hooks and our logger class into gunicorn settings, together with the hooks that are there.
+
+    In a conf file: ``fapilog.servers.gunicorn.wrap(globals())``, anywhere in it. For an embedded gunicorn without one: on the dict of
+    options. A hook may be a function or an import string. A `logger_class` of the user's own stays; the server's own lines
+    are then not logged through the hub, and hooks defined *after* the call replace ours.
+
+    Returns:
+        *options*, changed in place.
+
+    Raises:
+        ConfigurationError: A hook cannot be composed; the message names it.
+        SystemExit: A `FAPILOG_*` setting is wrong.
+    """
+    if not hasattr(options, "setdefault"):
+        message = f"wrap(): {options!r} is not a namespace; in a conf file write wrap(globals())"
+        raise ConfigurationError(message)
+    configure_master()
+    for name in _WRAPPERS:
+        options[name] = _composed(name, options.get(name))
+    if options.get("logger_class") is None:
+        options["logger_class"] = "fapilog.servers.gunicorn_logger.Logger"
+    return options
+
+
+def compose(cfg: Any) -> None:
+    """Compose our hooks with those of a finished gunicorn configuration; idempotent."""
+    for name in _WRAPPERS:
+        cfg.set(name, _composed(name, cfg.settings[name].get()))
+
+
+def _composed(name: str, hook: Any) -> Hook:
+    from gunicorn.config import validate_callable
+
+    wrapper, arity = _WRAPPERS[name]
+    if getattr(hook, _OURS, False):
+        return hook  # type: ignore[no-any-return]
+    if hook is None:
+        return wrapper(_nothing)
+    try:
+        return wrapper(validate_callable(arity)(hook))
+    except (TypeError, AttributeError, ImportError, ValueError) as error:
+        message = f"{name}: {hook!r} cannot be composed with fapilog's hook: {error}"
+        raise ConfigurationError(message) from error
+
+
+on_starting = wrap_on_starting(_nothing)
+post_fork = wrap_post_fork(_nothing)
+worker_exit = wrap_worker_exit(_nothing)
+on_exit = wrap_on_exit(_nothing)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import aiofiles
 
 from fapilog._internal.executor import SinkExecutor
+from fapilog._internal.owner import make_directory, owners_rights
 from fapilog.errors import ConfigurationError, SinkUnavailable
 from fapilog.identity import HUB_FIELDS
 from fapilog.sinks.base import LineWriter, write_or_unavailable
@@ -116,9 +117,23 @@ class FileSink:
         self.prepare()
         self.bind(identity)
         self._writer.give_up()
-        self._file = await aiofiles.open(self._path(), "ab", buffering=0, opener=_open_below, executor=self._executor)
-        self._fd = self._file.fileno()
+        await self._open_file()
+
+    async def _open_file(self) -> None:
+        file = await aiofiles.open(self._path(), "ab", buffering=0, opener=_open_below, executor=self._executor)
+        before, self._file, self._fd = self._file, file, file.fileno()
+        if before is not None:
+            await before.close()
         await asyncio.get_running_loop().run_in_executor(self._executor, self._look_at_the_end, self._fd)
+
+    async def reopen(self) -> None:
+        """
+        Open the file under its name again, as after a rotation by somebody else; keep what is open if that fails.
+
+        Between two writes only: the file may be another one then, and half a batch must not be continued in it.
+        """
+        self._late = None
+        await self._open_file()
 
     async def write(self, events: Sequence[Event]) -> None:
         """Append *events* with one write."""
@@ -183,7 +198,10 @@ class FileSink:
     def _look_at_the_end(self, fd: int) -> None:
         """Find out whether the file ends in half a line, left by a life before this one."""
         state = os.fstat(fd)
-        if not stat.S_ISREG(state.st_mode) or not state.st_size:
+        if not stat.S_ISREG(state.st_mode):
+            return
+        self._writer.torn = False
+        if not state.st_size:
             return
         try:
             reader = os.open(self._path(), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -205,7 +223,12 @@ class _QuietFile(io.FileIO):
 def _open_below(name: str, flags: int) -> int:
     """Open *name*, making its directory if it is missing."""
     try:
-        return os.open(name, flags | os.O_CLOEXEC, MODE)
+        return _open_as_owner(name, flags)
     except FileNotFoundError:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        make_directory(Path(name).parent)
+        return _open_as_owner(name, flags)
+
+
+def _open_as_owner(name: str, flags: int) -> int:
+    with owners_rights():
         return os.open(name, flags | os.O_CLOEXEC, MODE)

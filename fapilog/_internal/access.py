@@ -1,0 +1,112 @@
+"""
+The access event: one a request, with the same names under every server.
+
+Invariants:
+
+1. Its fields are these, whatever the server: `method`, `path`, `query`, `status` (int), `bytes` of the body (int), `duration_ms`
+   (float), `client`, `user_agent`, `referer`, `request_id`.
+2. No header is in it but those three, and what looks like a secret in a query is masked.
+3. Text from the network is decoded as UTF-8 with replacement characters; what it holds cannot break the line, which is JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from fapilog.logger import processors
+from fapilog.pipeline import emit, gates
+
+LOGGER = "fapilog.access"
+EVENT = "request"
+INFO = 20
+CLIENT_LEFT = 499  # nginx's number for a client that went away before any answer
+MASK = "***"
+
+_WELL_FORMED = re.compile(r"[A-Za-z0-9_.:@+=/-]{1,128}")
+_SECRET = re.compile(
+    r"((?:^|[&;?])[^&;=#]*(?:passw|secret|token|api[_-]?key|access[_-]?key|auth|signature|session|credential)[^&;=#]*=)[^&;#]+",
+    re.IGNORECASE,
+)
+_USER_INFO = re.compile(r"(?<=//)[^/?#@]+@")
+
+
+@dataclass(slots=True)
+class Access:
+    """
+    What one request came to.
+
+    Args:
+        method: As sent.
+        path: Decoded.
+        query: As sent, without the question mark.
+        client: The address of whoever asked, without the port; empty where there is none.
+        user_agent: The header, or empty.
+        referer: The header, or empty.
+        request_id: From `request_id_from()`.
+        status: Of the response.
+        body_bytes: Of its body.
+        seconds: How long it took.
+    """
+
+    method: str
+    path: str
+    query: str
+    client: str
+    user_agent: str
+    referer: str
+    request_id: str
+    status: int = 0
+    body_bytes: int = 0
+    seconds: float = 0.0
+
+    def log(self) -> None:
+        """Log it; any thread, never raises an `Exception`."""
+        if gates.of(LOGGER).level > INFO:
+            return
+        fields: dict[str, Any] = {
+            "method": self.method,
+            "path": self.path,
+            "query": masked(self.query),
+            "status": self.status,
+            "bytes": self.body_bytes,
+            "duration_ms": round(self.seconds * 1000, 3),
+            "client": self.client,
+            "user_agent": self.user_agent,
+            "referer": masked(self.referer),
+            "request_id": self.request_id,
+        }
+        emit(INFO, "info", LOGGER, EVENT, {}, fields, processors)
+
+
+def log_partly(client: str, method: str, target: str, status: Any) -> None:
+    """Log an access event of what a server's own access line tells, under the same names: for a request that nobody else saw."""
+    path, _, query = target.partition("?")
+    fields = {"method": method, "path": unquote(path), "query": masked(query), "status": status, "client": client}
+    if gates.of(LOGGER).level <= INFO:
+        emit(INFO, "info", LOGGER, EVENT, {}, fields, processors)
+
+
+def masked(text: str) -> str:
+    """Return a query or URL without the values of parameters that sound like secrets, and without user and password."""
+    if "=" in text:
+        text = _SECRET.sub(rf"\1{MASK}", text)
+    return _USER_INFO.sub(f"{MASK}@", text) if "@" in text else text
+
+
+def request_id_from(header: bytes | str | None) -> str:
+    """Return the id that a request came with if it is well formed (1 to 128 of ``A-Za-z0-9_.:@+=/-``), else a new random one."""
+    given = text(header) if header else ""
+    return given if _WELL_FORMED.fullmatch(given) else os.urandom(16).hex()
+
+
+def text(value: bytes | str | None) -> str:
+    """Return what a header or path says: bytes, or a str that holds one character for each byte as in WSGI (PEP 3333)."""
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        value = value.encode("latin-1", "replace")
+    return value.decode("utf-8", "replace") if value else ""

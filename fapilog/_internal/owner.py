@@ -1,0 +1,72 @@
+"""
+Whose files this process makes: a server's master that runs as root makes them for the user its workers run as.
+
+Invariants:
+
+1. Root never opens a path that this user could bend: it takes on the user's rights for the moment, so the kernel decides.
+2. Only a directory that the user may not make is made by root, in a place that the user cannot change, and given away.
+3. The rights are taken on in a process that has one thread (a master that writes synchronously), because they belong to the
+   process, not to a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_owner: tuple[int, int] | None = None
+
+
+def work_for(uid: int, gid: int) -> None:
+    """Make files for *uid* and *gid* from now on; without effect unless this process is root and *uid* is not."""
+    global _owner
+    _owner = (uid, gid) if os.geteuid() == 0 and uid != 0 else None
+
+
+def work_for_oneself() -> None:
+    """Make files for the user that this process runs as, as in a forked child."""
+    global _owner
+    _owner = None
+
+
+@contextlib.contextmanager
+def owners_rights() -> Iterator[None]:
+    """Have the rights of the user whose files are made."""
+    if _owner is None:
+        yield
+        return
+    uid, gid = _owner
+    before = os.getegid(), os.getgroups()
+    os.setgroups([gid])
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(before[0])
+        os.setgroups(before[1])
+
+
+def make_directory(path: Path, mode: int = 0o777) -> None:
+    """
+    Make *path* and what is missing above it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    try:
+        with owners_rights():
+            path.mkdir(mode, parents=True, exist_ok=True)
+    except PermissionError:
+        if _owner is None:
+            raise
+        missing = [part for part in (path, *path.parents) if not part.exists()]
+        path.mkdir(mode, parents=True, exist_ok=True)
+        for part in missing:
+            os.chown(part, *_owner, follow_symlinks=False)

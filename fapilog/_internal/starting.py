@@ -1,0 +1,63 @@
+"""
+From what was asked for to the hub of one process: its slot, its identity, its queue, its sinks.
+
+Invariants:
+
+1. The queue and its identity belong to the process life: a second hub of the same life goes on with the same boot and seqs.
+2. A process whose threads would not live long enough to deliver, or must not exist, gets a hub that writes synchronously.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from fapilog._internal.event_queue import EventQueue
+from fapilog._internal.hub import ProcessHub
+from fapilog._internal.notes import note
+from fapilog._internal.rundir import take_slot
+from fapilog.identity import Identity
+
+if TYPE_CHECKING:
+    from fapilog._internal.state import ProcessState, Spec
+
+
+def new_hub(state: ProcessState, spec: Spec) -> ProcessHub:
+    """Return a hub for the process of *state*, not yet started."""
+    # Once the main thread has ended, a new daemon thread would not live to deliver: the exit doors may have been passed.
+    ending = not threading.main_thread().is_alive()
+    synchronous = not spec.settings.queue_enabled or state.role == "master" or ending or _no_gil()
+    sinks = [sink.fresh() for sink in spec.sinks]  # type: ignore[attr-defined]
+    return ProcessHub(spec.settings, _queue_of(state, spec), state.books, sinks, synchronous=synchronous)
+
+
+def _queue_of(state: ProcessState, spec: Spec) -> EventQueue:
+    """Return the queue of this process life, with the slot, the identity and the limits of *spec*."""
+    settings = spec.settings
+    run_dir = spec.run_dir()
+    if state.slot is None or state.slot.run_dir != run_dir:
+        held, state.slot = state.slot, take_slot(run_dir, 0 if state.role == "master" else 1)
+        if held is not None:
+            held.release()
+    queue = state.queue = state.queue or EventQueue()
+    boot = queue.identity.boot
+    queue.set_identity(Identity.of_this_process(settings.service, settings.env, state.slot.number, boot))
+    queue.set_limits(
+        settings.queue_size,
+        settings.queue_max_bytes,
+        settings.queue_overflow,
+        settings.queue_sample_rate,
+        settings.queue_block_timeout,
+        settings.queue_reserve,
+    )
+    return queue
+
+
+def _no_gil() -> bool:
+    """Whether this build or interpreter lacks what the queue's atomic runs rely on; said once."""
+    enabled = getattr(sys, "_is_gil_enabled", None)
+    if enabled is None or enabled():
+        return False
+    note("gil", "free-threaded Python: events are written synchronously")
+    return True

@@ -1,0 +1,231 @@
+"""
+Gunicorn's logger class: its error log and its access log through the hub.
+
+Invariants:
+
+1. It is made in the master and inherited by every worker through fork, so it holds no thread, no loop and no lock of its own.
+2. Each request has one access event. WSGI: gunicorn calls `access()`, and a second time for one request when the application
+   fails half-way; the first call decides. ASGI: our middleware around the application.
+3. What gunicorn would write to its own stdout or stderr goes to the hub instead; a log file, syslog or logging configuration of the
+   user's gets what it gets without us.
+4. The lines survive a `dictConfig()` of the application's that disables existing loggers.
+5. Where no sink of ours is a terminal or stream, an error during the start is also on stderr, as JSON: somebody is waiting there.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import orjson
+from gunicorn import glogging
+
+from fapilog._internal.access import Access, request_id_from, text
+from fapilog.asgi import FapilogMiddleware
+from fapilog.coordinator import coordinator
+from fapilog.servers import gunicorn as hooks
+from fapilog.servers.uvicorn import wrap_application
+from fapilog.sinks.stream import StreamSink
+from fapilog.stdlib import HubHandler, message_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_STDERR = 2
+SERVER_ERROR = 500
+#: The id and the start, on the monotonic clock, of the request that this thread or green thread is serving.
+_serving: contextvars.ContextVar[tuple[str, float] | None] = contextvars.ContextVar("fapilog_serving", default=None)
+
+
+class Logger(glogging.Logger):  # type: ignore[misc]
+    """
+    For gunicorn's `logger_class`; by itself enough (``--logger-class fapilog.servers.gunicorn_logger.Logger``): it composes our hooks with those of
+    the configuration.
+
+    With `statsd_host` set it is also gunicorn's statsd logger.
+
+    Args:
+        cfg: Gunicorn's configuration.
+    """
+
+    reopens_fapilog = True
+
+    def __new__(cls, cfg: Any) -> Logger:
+        """Return the logger that *cfg* asks for."""
+        if cls is Logger and cfg.statsd_host:
+            from fapilog.servers.gunicorn_statsd import StatsdLogger
+
+            return object.__new__(StatsdLogger)
+        return object.__new__(cls)
+
+    def setup(self, cfg: Any) -> None:
+        """Follow *cfg*; in the master, at the start and at each reload."""
+        hooks.configure_master()
+        coordinator.become_master(cfg.uid, cfg.gid)
+        hooks.compose(cfg)
+        self._wraps_asgi = False
+        self._starting = True
+        super().setup(cfg)
+        for log in (self.error_log, self.access_log):
+            for handler in [each for each in log.handlers if _is_stdio(each)]:
+                log.removeHandler(handler)
+        for handler in (_Echo(self), HubHandler(obeys=False)):
+            handler._gunicorn = True  # type: ignore[union-attr]  # noqa: SLF001 - gunicorn's mark for what the next setup() removes
+            self.error_log.addHandler(handler)
+
+    @property
+    def error_log(self) -> logging.Logger:
+        """Gunicorn's error logger, never disabled."""
+        self._error_log.disabled = False
+        return self._error_log
+
+    @error_log.setter
+    def error_log(self, log: logging.Logger) -> None:
+        self._error_log = log
+
+    @property
+    def starting(self) -> bool:
+        """Whether the server or this worker is still on its way up."""
+        return self._starting
+
+    def adopt_worker(self, worker: Any) -> None:
+        """Put our middleware around the application that *worker* will load; in the worker, before it loads it."""
+        run, load_wsgi = worker.run, worker.load_wsgi
+
+        def loaded() -> None:
+            load_wsgi()
+            if hasattr(worker, "asgi"):
+                worker.asgi = FapilogMiddleware(worker.asgi)
+            elif not self._wraps_asgi and _logs_access():
+                worker.wsgi = _WithRequestId(worker.wsgi)
+
+        def running() -> Any:
+            self._starting = False
+            return run()
+
+        config = getattr(worker, "config", None)
+        uvicorns = any(base.__module__ == "uvicorn.config" for base in type(config).__mro__)
+        if uvicorns:
+            wrap_application(config)
+        self._wraps_asgi = uvicorns or any(base.__module__ == "gunicorn.workers.gasgi" for base in type(worker).__mro__)
+        worker.load_wsgi, worker.run = loaded, running
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        """Log the access event, and whatever else the configuration asks for."""
+        if not self._wraps_asgi and _logs_access():
+            _log_access(resp, req, environ, request_time.total_seconds())
+        if self.access_log.handlers:
+            super().access(resp, req, environ, request_time)
+
+    def _compute_access_log_enabled(self) -> bool:
+        return bool(super()._compute_access_log_enabled()) or _logs_access()
+
+    def reopen_files(self) -> None:
+        """Reopen gunicorn's files and ours."""
+        super().reopen_files()
+        coordinator.reopen()
+
+
+def _is_stdio(handler: logging.Handler) -> bool:
+    if not getattr(handler, "_gunicorn", False) or type(handler) is not logging.StreamHandler:
+        return False
+    return handler.stream is sys.stdout or handler.stream is sys.stderr
+
+
+def _logs_access() -> bool:
+    return coordinator.spec is None or coordinator.spec.settings.access_log
+
+
+class _Echo(logging.Handler):
+    """Writes errors of the start to stderr where the hub writes to files only."""
+
+    def __init__(self, logger: Logger) -> None:
+        super().__init__(logging.ERROR)
+        self._logger = logger
+
+    def createLock(self) -> None:  # noqa: N802 - logging's name
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        spec = coordinator.spec
+        if self._logger.starting and spec is not None and not any(isinstance(sink, StreamSink) for sink in spec.sinks):
+            self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        told = {"level": record.levelname.lower(), "event": message_of(record), "logger": record.name, "pid": os.getpid()}
+        if record.exc_info:
+            told["exception"] = logging.Formatter().formatException(record.exc_info)
+        try:
+            os.write(_STDERR, orjson.dumps(told) + b"\n")
+        except (OSError, TypeError):
+            return
+
+
+class _WithRequestId:
+    """A WSGI application whose responses have the request's id; its iterable passes untouched (`wsgi.file_wrapper`, PEP 3333)."""
+
+    def __init__(self, app: Callable[..., Any]) -> None:
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID"))
+        began = time.monotonic()
+        _serving.set((request_id, began))
+
+        def starting(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            theirs = [value for name, value in headers if name.lower() == "x-request-id"]
+            if theirs:
+                _serving.set((text(theirs[0]), began))
+            else:
+                headers = [*headers, ("X-Request-ID", request_id)]
+            return start_response(status, headers, *more)
+
+        return self._app(environ, starting)
+
+
+def _log_access(resp: Any, req: Any, environ: Any, seconds: float) -> None:
+    if getattr(req, "logged_by_fapilog", False):
+        return
+    try:
+        req.logged_by_fapilog = True
+    except AttributeError:  # pywsgi hands over a list of headers, and calls once
+        pass
+    serving = _serving.get()
+    _serving.set(None)
+    request_id = serving[0] if serving else request_id_from(environ.get("HTTP_X_REQUEST_ID"))
+    Access(
+        str(environ.get("REQUEST_METHOD", "")),
+        text(environ.get("SCRIPT_NAME", ""))
+        + text(environ.get("PATH_INFO") or unquote(getattr(req, "path", "") or "", "latin-1")),
+        text(environ.get("QUERY_STRING", "")),
+        str(environ.get("REMOTE_ADDR", "")),
+        text(environ.get("HTTP_USER_AGENT", "")),
+        text(environ.get("HTTP_REFERER", "")),
+        request_id,
+        _status(resp, environ),
+        int(getattr(resp, "sent", 0) or 0),
+        time.monotonic() - serving[1] if serving else seconds,
+    ).log()
+
+
+def _status(resp: Any, environ: Any) -> int:
+    """Return what the client got: gunicorn answers 500 when the application fails before the response has begun."""
+    error = sys.exc_info()[1]
+    begun = getattr(resp, "headers_sent", True)
+    from_application = "PATH_INFO" in environ  # gunicorn's error handler makes an environ without it, and sets the true status
+    if error is not None and from_application and not begun and not isinstance(error, OSError | StopIteration):
+        return SERVER_ERROR
+    return _number(getattr(resp, "status", None))
+
+
+def _number(status: Any) -> int:
+    try:
+        return int(status) if isinstance(status, int) else int(text(status).split(None, 1)[0])
+    except (ValueError, IndexError):
+        return 0

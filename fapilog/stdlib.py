@@ -1,0 +1,75 @@
+"""
+From the standard library's logging into the pipeline.
+
+Invariants:
+
+1. A record is read, never changed: other handlers see it as it was.
+2. Nothing here raises, waits or takes a lock; the handler has none of its own, so a fork cannot leave it held.
+3. `close()` is harmless: `logging.config.dictConfig()` calls it on every handler there is, and ours goes on.
+4. %-arguments are formatted as the standard library does; what does not fit is shown beside the raw text.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fapilog.encoding import safe_text
+from fapilog.logger import processors
+from fapilog.pipeline import LEVEL_NAMES, emit, gates
+
+_STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
+_FOR_TERMINALS = {"color_message"}  # uvicorn's: the message again, with escapes
+
+
+class HubHandler(logging.Handler):
+    """
+    A `logging.Handler` that logs each record as an event: its message, its `extra` as fields, its exception and stack.
+
+    Args:
+        level: Records below it are left alone.
+        obeys: Whether `FAPILOG_LEVEL` decides too. A server has a level of its own; of ours it obeys only a rule that names its
+            logger, such as ``INFO,gunicorn.error=WARNING``.
+    """
+
+    def __init__(self, level: int = logging.NOTSET, *, obeys: bool = True) -> None:
+        super().__init__(level)
+        self._obeys = obeys
+
+    def createLock(self) -> None:  # noqa: N802 - logging's name
+        """Make no lock."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Take *record* if the filters let it through."""
+        passed: Any = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log *record* as an event; any thread, never raises an `Exception`."""
+        levelno = max(10, min(50, record.levelno // 10 * 10))
+        if (gates.of(record.name).level if self._obeys else gates.rule_of(record.name) or 0) > levelno:
+            return
+        emit(levelno, LEVEL_NAMES[levelno], record.name, message_of(record), {}, fields_of(record), processors)
+
+
+def message_of(record: logging.LogRecord) -> str:
+    """Return the message with its arguments, however badly they fit."""
+    try:
+        return record.getMessage()
+    except Exception:
+        return f"{safe_text(record.msg)} {safe_text(record.args)}"
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what the record carries beside its message: `extra`, and the exception and stack in the pipeline's form."""
+    fields = {
+        name: value for name, value in list(record.__dict__.items()) if name not in _STANDARD and name not in _FOR_TERMINALS
+    }
+    if record.exc_info:
+        fields["exc_info"] = record.exc_info
+    if record.stack_info:
+        fields["stack"] = record.stack_info
+    return fields
