@@ -102,7 +102,7 @@ class _Exchange:
     def __init__(self, scope: Scope) -> None:
         self._began = time.monotonic()
         self._scope = scope
-        self._headers = {name: value for name, value in scope["headers"] if name in {b"user-agent", b"referer", _ID}}
+        self._headers = {name: value for name, value in scope.get("headers", ()) if name in {b"user-agent", b"referer", _ID}}
         self._id = request_id_from(self._headers.get(_ID))
         self._status = 0
         self._body_bytes = 0
@@ -117,7 +117,7 @@ class _Exchange:
             if not theirs:
                 return {**message, "headers": [*headers, (_ID, self._id.encode())]}
             self._id = text(theirs[0])
-        elif message["type"] == "http.response.body" and self._scope["method"] != "HEAD":
+        elif message["type"] == "http.response.body" and self._scope.get("method") != "HEAD":
             self._body_bytes += len(message.get("body", b""))
         return message
 
@@ -129,8 +129,8 @@ class _Exchange:
         scope = self._scope
         client = scope.get("client")
         Access(
-            scope["method"],
-            scope["path"],
+            scope.get("method", ""),
+            scope.get("path", ""),
             text(scope.get("query_string")),
             str(client[0]) if client else "",
             text(self._headers.get(b"user-agent")),

@@ -5,8 +5,8 @@ In a conf file of your own, one line is enough, and your hooks stay yours::
 
     from fapilog.gunicorn_conf import logger_class
 
-Each hook may also be used by itself (``from fapilog.gunicorn_conf import post_fork``), or called from one of your own. A star import
-brings `logger_class` only, so it replaces no hook.
+Each hook may also be used by itself (``from fapilog.gunicorn_conf import post_fork``), or called from one of your own. A star
+import brings `logger_class` only, so it replaces no hook.
 """
 
 from __future__ import annotations

@@ -68,9 +68,14 @@ def test_the_shutdown_of_the_application(configure, path) -> None:
             assert client.get(f"/async/{number}").json() == number
             assert client.get(f"/plain/{number}").json() == number
     lines = read_lines(path)
-    assert [line["event"] for line in lines] == ["starting", *["async", "plain"] * 20, "stopping", "fapilog.closed"]
-    assert [line["seq"] for line in lines] == list(range(1, 44))
-    assert lines[-1]["last_seq"] == 43
+    assert [line["event"] for line in lines] == [
+        "starting",
+        *["async", "request", "plain", "request"] * 20,
+        "stopping",
+        "fapilog.closed",
+    ]
+    assert [line["seq"] for line in lines] == list(range(1, 84))
+    assert lines[-1]["last_seq"] == 83
 
 
 def test_a_second_start_of_the_same_application(configure, path) -> None:
@@ -81,9 +86,9 @@ def test_a_second_start_of_the_same_application(configure, path) -> None:
         with testclient.TestClient(app) as client:
             client.get(f"/async/{number}")
             assert fapilog.flush(10).complete
-    assert named(path) == ["starting", "async", "stopping", "fapilog.closed"] * 3
+    assert named(path) == ["starting", "async", "request", "stopping", "fapilog.closed"] * 3
     lines = read_lines(path)
-    assert [line["seq"] for line in lines] == list(range(1, 13))
+    assert [line["seq"] for line in lines] == list(range(1, 16))
     assert len({line["boot"] for line in lines}) == 1
 
 
@@ -125,7 +130,7 @@ def test_the_middleware_around_the_application(configure, path) -> None:
     configure()
     with testclient.TestClient(FapilogMiddleware(make_app())) as client:
         client.get("/plain/1")
-    assert named(path) == ["starting", "plain", "stopping", "fapilog.closed"]
+    assert named(path) == ["starting", "plain", "request", "stopping", "fapilog.closed"]
 
 
 def test_a_starlette_application(configure, path) -> None:

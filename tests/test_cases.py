@@ -384,10 +384,11 @@ def test_a_hub_that_can_never_start(tmp_path: Path) -> None:
         """
         import fapilog
         from fapilog import coordinator
+        from fapilog._internal import starting
 
         def broken(*_):
             raise RuntimeError("no slot")
-        coordinator.take_slot = broken
+        starting.take_slot = broken
         fapilog.configure_logging(sinks=["file"])
         for n in range(5):
             fapilog.get_logger().info("x", n=n)

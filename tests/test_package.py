@@ -37,7 +37,6 @@ fapilog.bootstrap
 fapilog.servers.setup
 fapilog.servers.gunicorn fapilog.servers.uvicorn
 fapilog.servers.gunicorn_logger
-fapilog.servers.gunicorn_statsd
 fapilog.gunicorn_conf
 """
 RANK = {name: rank for rank, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()}

@@ -656,7 +656,6 @@ class TestNames:
             ("redact_patterns", ["x"]),
             ("exception_locals", True),
             ("sampling", "x"),
-            ("access_log", False),
             ("file_max_bytes", 1),
             ("file_rotate_every", "1h"),
             ("file_keep", 1),

@@ -10,8 +10,8 @@ Invariants:
    something starts, after it where something ends.
 
 gunicorn takes one function per hook and looks at its signature, so a composed hook has the hook's own parameters, by position.
-Hooks are composed in two places: by `wrap()` in what is there when it is called, and by `compose()` in the finished configuration,
-which our logger class calls; so it does not matter whether the user's hooks are defined before or after.
+Hooks are composed in two places: by `wrap()` in what is there when it is called, and by `compose()` in the finished
+configuration, which our logger class calls; so it does not matter whether the user's hooks are defined before or after.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def wrap(options: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """
     Put our hooks and our logger class into gunicorn settings, together with the hooks that are there.
 
-    In a conf file: ``fapilog.servers.gunicorn.wrap(globals())``, anywhere in it. For an embedded gunicorn without one: on the dict of
-    options. A hook may be a function or an import string. A `logger_class` of the user's own stays; the server's own lines
+    In a conf file: ``fapilog.servers.gunicorn.wrap(globals())``, anywhere in it. For an embedded gunicorn without one: on the
+    dict of options. A hook may be a function or an import string. A `logger_class` of the user's own stays; the server's own lines
     are then not logged through the hub, and hooks defined *after* the call replace ours.
 
     Returns:

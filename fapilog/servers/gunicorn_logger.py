@@ -6,8 +6,8 @@ Invariants:
 1. It is made in the master and inherited by every worker through fork, so it holds no thread, no loop and no lock of its own.
 2. Each request has one access event. WSGI: gunicorn calls `access()`, and a second time for one request when the application
    fails half-way; the first call decides. ASGI: our middleware around the application.
-3. What gunicorn would write to its own stdout or stderr goes to the hub instead; a log file, syslog or logging configuration of the
-   user's gets what it gets without us.
+3. What gunicorn would write to its own stdout or stderr goes to the hub instead; a log file, syslog or logging configuration of
+   the user's gets what it gets without us.
 4. The lines survive a `dictConfig()` of the application's that disables existing loggers.
 5. Where no sink of ours is a terminal or stream, an error during the start is also on stderr, as JSON: somebody is waiting there.
 """
@@ -19,11 +19,12 @@ import logging
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
 import orjson
 from gunicorn import glogging
+from gunicorn.instrument.statsd import Statsd
 
 from fapilog._internal.access import Access, request_id_from, text
 from fapilog.asgi import FapilogMiddleware
@@ -44,8 +45,8 @@ _serving: contextvars.ContextVar[tuple[str, float] | None] = contextvars.Context
 
 class Logger(glogging.Logger):  # type: ignore[misc]
     """
-    For gunicorn's `logger_class`; by itself enough (``--logger-class fapilog.servers.gunicorn_logger.Logger``): it composes our hooks with those of
-    the configuration.
+    For gunicorn's `logger_class`. It composes our hooks with those of the configuration, so it is enough by itself:
+    ``gunicorn --logger-class fapilog.servers.gunicorn_logger.Logger``.
 
     With `statsd_host` set it is also gunicorn's statsd logger.
 
@@ -55,11 +56,9 @@ class Logger(glogging.Logger):  # type: ignore[misc]
 
     reopens_fapilog = True
 
-    def __new__(cls, cfg: Any) -> Logger:
+    def __new__(cls, cfg: Any) -> Self:
         """Return the logger that *cfg* asks for."""
         if cls is Logger and cfg.statsd_host:
-            from fapilog.servers.gunicorn_statsd import StatsdLogger
-
             return object.__new__(StatsdLogger)
         return object.__new__(cls)
 
@@ -129,6 +128,16 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         """Reopen gunicorn's files and ours."""
         super().reopen_files()
         coordinator.reopen()
+
+
+class StatsdLogger(Logger, Statsd):  # type: ignore[misc]
+    """What `Logger(cfg)` makes where `statsd_host` is set: gunicorn's metrics go on being sent."""
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        """Log the access event and send the metrics of the request."""
+        super().access(resp, req, environ, request_time)
+        if not self.access_log.handlers:
+            Statsd.access(self, resp, req, environ, request_time)
 
 
 def _is_stdio(handler: logging.Handler) -> bool:

@@ -38,7 +38,7 @@ LOGGERS = ("uvicorn", "uvicorn.error", ACCESS, "uvicorn.asgi")
 
 
 def log_config() -> dict[str, Any]:
-    """Return a new dict for ``uvicorn.run(log_config=...)``: uvicorn's own logs and one access event a request, through the hub."""
+    """Return a dict for ``uvicorn.run(log_config=...)``: uvicorn's own logs and one access event a request, through the hub."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
