@@ -195,21 +195,23 @@ def test_an_app_without_lifespan_support(configure, path) -> None:
     with pytest.raises(ValueError, match="http only"):
         asyncio.run(call(wrapped, {"type": "lifespan"}, [{"type": "lifespan.startup"}]))
     sent = asyncio.run(call(wrapped, {"type": "http"}, [{"type": "http.request"}]))
-    assert sent == [{"type": "http.response.start", "status": 204, "headers": []}]
+    assert [(message["type"], message["status"], [name for name, _ in message["headers"]]) for message in sent] == [
+        ("http.response.start", 204, [b"x-request-id"])
+    ]
     assert fapilog.flush(10).complete
-    assert named(path) == ["served"]
+    assert named(path) == ["served", "request"]
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket", "something new"])
 def test_other_scopes(kind: str) -> None:
-    """The very same objects are handed on."""
+    """The very same objects are handed on, requests included where no access event is wanted."""
     seen: list[Any] = []
 
     async def app(*arguments: Any) -> None:
         seen.extend(arguments)
 
     arguments = ({"type": kind}, object(), object())
-    asyncio.run(FapilogMiddleware(app)(*arguments))  # type: ignore[arg-type]
+    asyncio.run(FapilogMiddleware(app, access=False)(*arguments))  # type: ignore[arg-type]
     assert [id(each) for each in seen] == [id(each) for each in arguments]
 
 

@@ -130,8 +130,8 @@ def wrap(options: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     Put our hooks and our logger class into gunicorn settings, together with the hooks that are there.
 
     In a conf file: ``fapilog.servers.gunicorn.wrap(globals())``, anywhere in it. For an embedded gunicorn without one: on the
-    dict of options. A hook may be a function or an import string. A `logger_class` of the user's own stays; the server's own lines
-    are then not logged through the hub, and hooks defined *after* the call replace ours.
+    dict of options. A hook may be a function or an import string. A `logger_class` of the user's own stays; the server's own
+    lines are then not logged through the hub, and hooks defined *after* the call replace ours.
 
     Returns:
         *options*, changed in place.
