@@ -31,10 +31,9 @@ import time
 from typing import TYPE_CHECKING
 
 from fapilog import logger as logger_module
-from fapilog._internal import arbiter, lifecycle, native, owner
+from fapilog._internal import arbiter, lifecycle, native, notes, owner
 from fapilog._internal.accounting import Reason
 from fapilog._internal.event_queue import EventQueue
-from fapilog._internal.notes import note
 from fapilog._internal.starting import new_hub
 from fapilog._internal.state import ProcessState, Spec
 from fapilog.pipeline import gates, route
@@ -231,6 +230,10 @@ class Coordinator:
         """Guard the signals that a server has left at their defaults; main thread of a server's worker."""
         lifecycle.guard_signals((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT), self.drain, self.open)
 
+    def drain_before_abort(self) -> None:
+        """Drain before whatever handles SIGABRT; main thread of a server's worker."""
+        lifecycle.drain_before_abort(self.drain)
+
     def _accept_cold(self, levelno: int, head: bytes) -> bool:
         state = self.state
         if state.queue is not None and len(state.pending) >= MAX_PENDING:
@@ -269,7 +272,7 @@ class Coordinator:
 
     @staticmethod
     def _give_up(state: ProcessState, error: Exception) -> None:
-        note("start", f"the hub cannot start, events are refused: {error!r}")
+        notes.note("start", f"the hub cannot start, events are refused: {error!r}")
         queue = state.queue = state.queue or EventQueue()
         route.accept = lambda _levelno, _head: queue.refuse(Reason.AFTER_CLOSE)
         while state.pending:
@@ -325,6 +328,7 @@ class Coordinator:
         route.by_hand = None
         route.filtered = 0
         owner.work_for_oneself()
+        notes.forget()
         if old.slot is not None:
             old.slot.release()
         if old.role == "master" or arbiter.arbiter_above():

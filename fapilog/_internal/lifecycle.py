@@ -82,6 +82,23 @@ def guard_signals(numbers: Iterable[int], drain: Callable[[float | None], object
             signal.signal(number, drain_and_die)
 
 
+def drain_before_abort(drain: Callable[[float | None], object]) -> None:
+    """
+    Drain before the handler that SIGABRT has, if it has one. Main thread only, else no effect.
+
+    For a handler that only tells an event loop: where the loop is blocked, which is why somebody aborts, it would come too late.
+    """
+    previous = signal.getsignal(signal.SIGABRT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        return
+
+    def drain_first(number: int, frame: FrameType | None) -> None:
+        drain(ABORT_LIMIT)
+        previous(number, frame)
+
+    signal.signal(signal.SIGABRT, drain_first)
+
+
 def join_uvicorn(drain: Callable[[], Awaitable[object]]) -> None:
     """
     Drain after the shutdown of the uvicorn server that runs in this process, if one does; any thread.

@@ -13,6 +13,11 @@ _STDERR = 2
 _last: dict[str, float] = {}
 
 
+def forget() -> None:
+    """Let every kind be noted again: what a forked child says is its own."""
+    _last.clear()
+
+
 def note(kind: str, message: str) -> None:
     """
     Write ``fapilog[pid]: message`` to stderr, at most once in `INTERVAL` seconds for each *kind*.

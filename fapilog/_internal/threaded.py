@@ -43,6 +43,8 @@ class ThreadedSink:
         write_now = getattr(sink, "write_now", None)
         if write_now is not None:
             self.write_now = write_now
+        if hasattr(sink, "reopen"):
+            self.reopen = lambda: self._elsewhere(sink.reopen)
 
     def fresh(self) -> ThreadedSink:
         """Return another wrapper around the same sink: one for each process."""

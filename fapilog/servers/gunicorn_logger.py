@@ -187,13 +187,13 @@ class _WithRequestId:
         began = time.monotonic()
         _serving.set((request_id, began))
 
-        def starting(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        def starting(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             theirs = [value for name, value in headers if name.lower() == "x-request-id"]
             if theirs:
                 _serving.set((text(theirs[0]), began))
             else:
                 headers = [*headers, ("X-Request-ID", request_id)]
-            return start_response(status, headers, *more)
+            return start_response(status, headers, exc_info)
 
         return self._app(environ, starting)
 
