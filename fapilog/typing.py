@@ -68,8 +68,8 @@ class Sink(Protocol):
 
     A sink may also have a method ``write_now(lines: Sequence[bytes]) -> None``: it is called from any thread once the hub
     is closed (late events of an exiting process) or when the queue is switched off, perhaps without an `open()` before it. It
-    must not wait. Without it such events are counted `after_close`. And it may have ``async reopen() -> None``: called between two
-    writes when a server is told to open its log files anew (SIGUSR1 under gunicorn).
+    must not wait. Without it such events are counted `after_close`. And it may have ``async reopen() -> None``: called between
+    two writes when a server is told to open its log files anew (SIGUSR1 under gunicorn).
 
     Attributes:
         name: Names the sink in statistics and notices; unique among the sinks of a hub.

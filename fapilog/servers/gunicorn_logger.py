@@ -16,13 +16,11 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
-import orjson
 from gunicorn import glogging
 from gunicorn.instrument.statsd import Statsd
 
@@ -30,14 +28,13 @@ from fapilog._internal.access import Access, request_id_from, text
 from fapilog.asgi import FapilogMiddleware
 from fapilog.coordinator import coordinator
 from fapilog.servers import gunicorn as hooks
+from fapilog.servers.setup import echo
 from fapilog.servers.uvicorn import wrap_application
-from fapilog.sinks.stream import StreamSink
-from fapilog.stdlib import HubHandler, message_of
+from fapilog.stdlib import HubHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_STDERR = 2
 SERVER_ERROR = 500
 #: The id and the start, on the monotonic clock, of the request that this thread or green thread is serving.
 _serving: contextvars.ContextVar[tuple[str, float] | None] = contextvars.ContextVar("fapilog_serving", default=None)
@@ -151,7 +148,7 @@ def _logs_access() -> bool:
 
 
 class _Echo(logging.Handler):
-    """Writes errors of the start to stderr where the hub writes to files only."""
+    """Hands errors of the start to `echo()`."""
 
     def __init__(self, logger: Logger) -> None:
         super().__init__(logging.ERROR)
@@ -161,19 +158,9 @@ class _Echo(logging.Handler):
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        spec = coordinator.spec
-        if self._logger.starting and spec is not None and not any(isinstance(sink, StreamSink) for sink in spec.sinks):
-            self.emit(record)
+        if self._logger.starting:
+            echo(record)
         return True
-
-    def emit(self, record: logging.LogRecord) -> None:
-        told = {"level": record.levelname.lower(), "event": message_of(record), "logger": record.name, "pid": os.getpid()}
-        if record.exc_info:
-            told["exception"] = logging.Formatter().formatException(record.exc_info)
-        try:
-            os.write(_STDERR, orjson.dumps(told) + b"\n")
-        except (OSError, TypeError):
-            return
 
 
 class _WithRequestId:

@@ -1,10 +1,20 @@
-"""Set-up from a server's configuration, where a wrong setting must end the start with one line."""
+"""What servers' adapters share: set-up that ends the start with one line if it must, and errors of the start on stderr."""
 
 from __future__ import annotations
 
+import logging
+import os
+
+import orjson
+
 from fapilog import bootstrap
+from fapilog.coordinator import coordinator
 from fapilog.errors import ConfigurationError
 from fapilog.pipeline import route
+from fapilog.sinks.stream import StreamSink
+from fapilog.stdlib import message_of
+
+_STDERR = 2
 
 
 def configure_or_exit() -> None:
@@ -20,3 +30,21 @@ def configure_or_exit() -> None:
         bootstrap.configure_logging()
     except ConfigurationError as error:
         raise SystemExit(f"fapilog: {error}") from None
+
+
+def echo(record: logging.LogRecord) -> None:
+    """
+    Write an error of a server's start to stderr too, as one JSON line, where no sink is a stream: somebody is waiting there.
+
+    Never raises; past Python's buffers, so it takes no lock.
+    """
+    spec = coordinator.spec
+    if record.levelno < logging.ERROR or spec is None or any(isinstance(sink, StreamSink) for sink in spec.sinks):
+        return
+    told = {"level": record.levelname.lower(), "event": message_of(record), "logger": record.name, "pid": os.getpid()}
+    if record.exc_info:
+        told["exception"] = logging.Formatter().formatException(record.exc_info)
+    try:
+        os.write(_STDERR, orjson.dumps(told) + b"\n")
+    except (OSError, TypeError):
+        return

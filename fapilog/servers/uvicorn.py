@@ -29,11 +29,13 @@ from typing import Any
 from fapilog._internal.access import log_partly
 from fapilog.asgi import FapilogMiddleware
 from fapilog.coordinator import coordinator
-from fapilog.servers.setup import configure_or_exit
+from fapilog.servers.setup import configure_or_exit, echo
 from fapilog.stdlib import HubHandler
 
 LOG_CONFIG_FILE = Path(__file__).with_name("uvicorn_log_config.json")
 ACCESS = "uvicorn.access"
+#: What uvicorn says when it is up: a process by itself has bound its socket then, a child (True) has it from its parent.
+_UP = {False: "Uvicorn running on", True: "Application startup complete"}
 LOGGERS = ("uvicorn", "uvicorn.error", ACCESS, "uvicorn.asgi")
 
 
@@ -54,11 +56,12 @@ def log_config() -> dict[str, Any]:
 
 
 class ServerHandler(HubHandler):
-    """Takes uvicorn's records; the first one tells a supervisor from a server."""
+    """Takes uvicorn's records; the first one tells a supervisor from a server. Errors of the start are also on stderr."""
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(obeys=False)
         self._config = config
+        self._starting = True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log *record* as an event; an access record by the names of the access event as far as uvicorn tells them."""
@@ -68,8 +71,11 @@ class ServerHandler(HubHandler):
         if record.name == ACCESS and isinstance(record.args, tuple) and len(record.args) == 5:
             client, method, target, _, status = record.args
             log_partly(str(client).rpartition(":")[0], str(method), str(target), status)
-        else:
-            super().emit(record)
+            return
+        super().emit(record)
+        if self._starting:
+            self._starting = not str(record.msg).startswith(_UP[multiprocessing.parent_process() is not None])
+            echo(record)
 
 
 def handler() -> logging.Handler:
