@@ -5,13 +5,14 @@ Invariants:
 
 1. `accept` is usable from the moment the hub exists until the process is gone: queue first, direct output after the drain.
 2. `drain()` may be called from any thread, twice, at once, in a signal handler; it returns within its limit plus a small margin
-   and leaves no event in flight.
+   and leaves no event in flight. All calls share the earliest deadline that one of them set.
 3. Where no thread can be started (interpreter exit on 3.12), the hub is synchronous and says nothing about it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,7 @@ class ProcessHub:
         self._claimed = False
         self._thread_id = 0
         self._stop_asked: float | None = None
+        self._stop_end = math.inf
         self._ready = False
         self._gone = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -215,13 +217,14 @@ class ProcessHub:
     def _ask_to_stop(self, timeout: float | None) -> float:
         limit = self._drain_timeout if timeout is None else timeout
         self._stop_asked = limit
+        self._stop_end = min(self._stop_end, time.monotonic() + limit + MARGIN)
         if self._started and not self._gone and self._wait_ready(limit, nap):
             assert self._loop is not None
             try:
                 self._loop.call_soon_threadsafe(self.worker.request_stop, limit)
             except RuntimeError:
                 pass
-        return time.monotonic() + limit + MARGIN
+        return self._stop_end
 
     def _wait_ready(self, limit: float, wait: Callable[[float], None]) -> bool:
         """Wait for the end of the start handshake: a stop that overtakes the start would be lost."""
