@@ -9,7 +9,8 @@ Invariants:
 3. What gunicorn would write to its own stdout or stderr goes to the hub instead; a log file, syslog or logging configuration of
    the user's gets what it gets without us.
 4. The lines survive a `dictConfig()` of the application's that disables existing loggers.
-5. Where no sink of ours is a terminal or stream, an error during the start is also on stderr, as JSON: somebody is waiting there.
+5. Where no sink of ours is a stream, errors of the master, and of a worker while it starts, are also on stderr, as JSON: somebody
+   may be waiting there.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]
 
     @property
     def starting(self) -> bool:
-        """Whether the server or this worker is still on its way up."""
+        """Whether this is the master, or a worker that is still on its way up."""
         return self._starting
 
     def adopt_worker(self, worker: Any) -> None:
