@@ -7,11 +7,12 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test matrix lint bench clean
 
 help:
 	@echo "make demo    start Gunicorn with 4 workers, send 2,000 requests, stop it, count all 10,000 events"
 	@echo "make test    run the test suite on all cores"
+	@echo "make matrix  every server and worker class, every ending, every set-up, hundreds of recycled workers"
 	@echo "make lint    ruff check, ruff format --check, mypy"
 	@echo "make bench   cost of a log call beside structlog + orjson to a file"
 	@echo "make clean   remove .venv, caches and builds"
@@ -23,6 +24,9 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-dev
 	$(PY) -m pytest -n auto
+
+matrix: $(VENV)/.installed-dev
+	$(PY) -m pytest -n auto -m "" tests/servers/test_matrix.py tests/servers/test_uvicorn.py tests/servers/test_recycling.py
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .

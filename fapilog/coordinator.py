@@ -34,16 +34,17 @@ from fapilog import logger as logger_module
 from fapilog._internal import arbiter, lifecycle, native, notes, owner
 from fapilog._internal.accounting import Reason
 from fapilog._internal.event_queue import EventQueue
-from fapilog._internal.starting import new_hub
+from fapilog._internal.forking import ForkWindow
+from fapilog._internal.starting import new_hub, result_without_hub
 from fapilog._internal.state import ProcessState, Spec
 from fapilog.pipeline import gates, route
-from fapilog.results import FlushResult, SinkResult
 from fapilog.settings import parse_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fapilog._internal.hub import ProcessHub
+    from fapilog.results import FlushResult
 
 
 MAX_FAILED_STARTS = 3
@@ -69,8 +70,9 @@ class Coordinator:
         self._parked: list[ProcessState] = []
         self._setting_up: list[int] = []
         route.accept = self._accept_cold
+        self._window = ForkWindow(lambda: self.state.pid, self._after_in_child)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self._before_fork, after_in_child=self._after_in_child)
+            os.register_at_fork(before=self._before_fork, after_in_parent=self._window.close, after_in_child=self._after_in_child)
 
     @contextlib.contextmanager
     def setting_up(self) -> Iterator[None]:
@@ -214,13 +216,7 @@ class Coordinator:
         return self.state
 
     def _result(self) -> FlushResult:
-        """Return what has become of everything so far, while no hub is running."""
-        sinks = self.spec.sinks if self.spec is not None else ()
-        per_sink = {sink.name: SinkResult(0, 0, 0) for sink in sinks}  # type: ignore[attr-defined]
-        for name, books in self.state.books.items():
-            per_sink[name] = SinkResult(books.delivered, books.dropped_total(), books.in_flight)
-        complete = not self.state.pending and not any(result.dropped or result.in_flight for result in per_sink.values())
-        return FlushResult(complete, per_sink, 0.0)
+        return result_without_hub(self.state, self.spec)
 
     def arm_exits(self) -> None:
         """Arm the interpreter's exit doors; done at the start of a hub too."""
@@ -257,7 +253,8 @@ class Coordinator:
         state.starter = threading.get_ident()
         try:
             with self.setting_up():
-                self._start(state)
+                hub = self._start(state)
+            self._publish(state, hub)  # outside: it may wait for room in the queue, which a fork must not wait for
         except Exception as error:  # a log call must not raise; it may be a signal handler's, so the next event tries again
             state.failed_starts += 1
             if state.failed_starts >= MAX_FAILED_STARTS:
@@ -279,7 +276,7 @@ class Coordinator:
             state.pending.popleft()
             queue.refuse(Reason.AFTER_CLOSE)
 
-    def _start(self, state: ProcessState) -> None:
+    def _start(self, state: ProcessState) -> ProcessHub:
         if self.spec is None and self.autoconfigure is not None:
             self.autoconfigure()
         assert self.spec is not None
@@ -294,9 +291,12 @@ class Coordinator:
         if not hub.synchronous:
             lifecycle.guard_signals((signal.SIGTERM,), self.drain, self.open)
             lifecycle.join_uvicorn(self.adrain)
+            told = lifecycle.tell_of_signals()
+            if told is not None:
+                hub.heed(told)
         state.hub = hub
         state.unfinished = None
-        self._publish(state, hub)
+        return hub
 
     @staticmethod
     def _empty_pending(state: ProcessState, hub: ProcessHub) -> None:
@@ -309,6 +309,10 @@ class Coordinator:
             hub.accept(levelno, head, until)
 
     def _before_fork(self) -> None:
+        self._settle_before_fork()
+        self._window.open()
+
+    def _settle_before_fork(self) -> None:
         me = threading.get_ident()
         end = time.monotonic() + FORK_PATIENCE
         while any(thread != me for thread in self._setting_up) and time.monotonic() < end:
@@ -320,6 +324,8 @@ class Coordinator:
             hub.flush(FORK_FLUSH, margin=0.0, wait=native.nap)
 
     def _after_in_child(self) -> None:
+        if self.state.pid == os.getpid():  # done already, see `ForkWindow`
+            return
         self._setting_up = []
         old = self.state
         self._parked.append(old)
@@ -329,6 +335,8 @@ class Coordinator:
         route.filtered = 0
         owner.work_for_oneself()
         notes.forget()
+        native.forget_threads()
+        lifecycle.stop_telling()
         if old.slot is not None:
             old.slot.release()
         if old.role == "master" or arbiter.arbiter_above():

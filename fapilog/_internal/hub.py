@@ -16,8 +16,9 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+from fapilog._internal import lifecycle
 from fapilog._internal.direct import PATIENCE, DirectOutput
-from fapilog._internal.native import Asked, nap, new_loop, pause, start_thread, thread_id
+from fapilog._internal.native import Asked, nap, new_loop, on_own_thread, pause, start_thread
 from fapilog._internal.notes import note
 from fapilog._internal.worker import QueueWorker
 from fapilog.pipeline import route
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 MARGIN = 0.35  # over twice the worker's GRACE
 POLL = 0.002
+START_LIMIT = 1.0
 
 
 class ProcessHub:
@@ -65,7 +67,6 @@ class ProcessHub:
         self.synchronous = synchronous
         self._started = False
         self._claimed = False
-        self._thread_id = 0
         self._stop_asked: float | None = None
         self._stop_end = math.inf
         self._ready = False
@@ -129,17 +130,20 @@ class ProcessHub:
         if self._claimed:
             return
         self._claimed = True
-        self._thread_id = thread_id()
-        loop = self._loop = new_loop()
         try:
-            loop.run_until_complete(self._main())
+            loop = self._loop = new_loop()
+            try:
+                loop.run_until_complete(self._main())
+            finally:
+                self.queue.open = False
+                self.closed = True
+                loop.close()
         except Exception as error:
             note("hub", f"the worker ended with an error: {error!r}")
         finally:
             self.queue.open = False
             self.closed = True
             self._gone = True
-            loop.close()
 
     async def _main(self) -> None:
         task = self.worker.start()
@@ -182,7 +186,7 @@ class ProcessHub:
     def _begin_flush(self, limit: float) -> Asked | None:
         """Ask the worker to flush; None where there is no worker to ask, or it would be asked to wait for itself."""
         loop = self._loop
-        if loop is None or self.closed or not self._ready or thread_id() == self._thread_id:
+        if loop is None or self.closed or not self._ready or on_own_thread():
             return None
         try:
             return Asked(loop, lambda: self.worker.flush(limit))
@@ -201,7 +205,7 @@ class ProcessHub:
         """Deliver what waits for at most *timeout* seconds, close the sinks, end the thread; idempotent, any thread."""
         began = time.monotonic()
         end = self._ask_to_stop(timeout)
-        if thread_id() != self._thread_id:
+        if not on_own_thread():
             while self._started and not self._gone and time.monotonic() < end:
                 nap(POLL)
         return self._drained(began)
@@ -246,7 +250,18 @@ class ProcessHub:
         """Whether something waits that a flush could deliver: no sink is failing, and the caller is not the hub itself."""
         books = [self.books[sink.name] for sink in self.sinks]
         waits = not self.queue.empty() or any(book.in_flight for book in books)
-        return self._ready and not self.closed and waits and all(book.up for book in books) and thread_id() != self._thread_id
+        return self._started and not self.closed and waits and all(book.up for book in books) and not on_own_thread()
+
+    def heed(self, fd: int) -> None:
+        """Repeat a signal that comes in at *fd* until its handler has begun; see `lifecycle.tell_of_signals()`."""
+        loop = self._loop
+        if loop is not None and self._wait_ready(START_LIMIT, nap):
+            loop.call_soon_threadsafe(loop.add_reader, fd, self._repeat, loop, fd)
+
+    @staticmethod
+    def _repeat(loop: asyncio.AbstractEventLoop, fd: int) -> None:
+        if lifecycle.was_missed(fd):
+            loop.call_later(lifecycle.REPEAT_EVERY, lifecycle.repeat, loop.call_later)
 
     def reopen(self) -> None:
         """Let the sinks open their files anew, soon; any thread or signal handler."""

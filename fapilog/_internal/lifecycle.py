@@ -20,6 +20,7 @@ import atexit
 import concurrent.futures.thread  # noqa: F401 - registers its exit hook before ours
 import os
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
 ABORT_LIMIT = 0.15  # beside the hub's margin of 0.35 s: half a second in all
+REPEAT_EVERY = 0.02
 _armed = False
+_told = False
+_begun: list[int] = []  # the signals whose guard has begun
 
 
 def arm_exit(flush: Callable[[], object], drain: Callable[[], object]) -> None:
@@ -67,10 +71,9 @@ def guard_signals(numbers: Iterable[int], drain: Callable[[float | None], object
         drain: Called with the time limit in seconds, *None* for the configured one, in the signal handler.
         reopen: Called if the process lives on: the kernel ignores a default SIGTERM to process 1 of a container.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return
 
     def drain_and_die(number: int, _frame: FrameType | None) -> None:
+        _begun.append(number)
         drain(ABORT_LIMIT if number == signal.SIGABRT else None)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
@@ -79,7 +82,58 @@ def guard_signals(numbers: Iterable[int], drain: Callable[[float | None], object
 
     for number in numbers:
         if signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, drain_and_die)
+            try:
+                signal.signal(number, drain_and_die)
+            except ValueError:  # not on the main thread; asked like this because a green thread is not `threading.main_thread()`
+                return
+
+
+def tell_of_signals() -> int | None:
+    """
+    Return a descriptor that is told the signals that come; in the main thread of a child of `multiprocessing`, else *None*.
+
+    A handler in Python does not run while the main thread waits in C. If SIGTERM comes just before such a wait begins, nothing
+    interrupts the wait, and whoever terminates the child and joins it (a pool) waits for ever. So the worker's thread repeats
+    the signal until the handler has begun.
+    """
+    global _told
+    process = sys.modules.get("multiprocessing.process")
+    if process is None or process.parent_process() is None or threading.current_thread() is not threading.main_thread():
+        return None
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    if before != -1:  # somebody's, an event loop's for example, who then handles signals
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
+        return None
+    _told = True
+    return reader
+
+
+def stop_telling() -> None:
+    """Let signals of a forked child not be told to its parent; in the child."""
+    global _told
+    if _told:
+        _told = False
+        signal.set_wakeup_fd(-1)
+
+
+def was_missed(fd: int) -> bool:
+    """Read what was told; return whether it was SIGTERM and its guard has not begun."""
+    try:
+        return signal.SIGTERM in os.read(fd, 64) and signal.SIGTERM not in _begun
+    except OSError:
+        return False
+
+
+def repeat(later: Callable[..., object]) -> None:
+    """Send SIGTERM to the main thread, and again by *later* (`loop.call_later`), until its guard has begun."""
+    if signal.SIGTERM not in _begun and signal.getsignal(signal.SIGTERM) not in {signal.SIG_DFL, signal.SIG_IGN, None}:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        later(REPEAT_EVERY, repeat, later)
 
 
 def drain_before_abort(drain: Callable[[float | None], object]) -> None:
@@ -89,7 +143,7 @@ def drain_before_abort(drain: Callable[[float | None], object]) -> None:
     For a handler that only tells an event loop: where the loop is blocked, which is why somebody aborts, it would come too late.
     """
     previous = signal.getsignal(signal.SIGABRT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+    if not callable(previous):
         return
 
     def drain_first(number: int, frame: FrameType | None) -> None:

@@ -16,6 +16,7 @@ gevent may patch before or after this module is imported, so originals are looke
 from __future__ import annotations
 
 import _queue
+import _socket
 import _thread
 import asyncio
 import selectors
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _MODULES = {"_thread": _thread, "selectors": selectors, "time": time}
 SimpleQueue = _queue.SimpleQueue
+_own_threads: set[int] = set()
 
 
 def _original(module: str, name: str) -> Any:
@@ -52,10 +54,18 @@ def start_thread(run: Callable[[], object], name: str) -> None:
     Raises:
         RuntimeError: The interpreter is ending and starts no new threads (Python 3.12).
     """
+
+    def marked() -> None:
+        _own_threads.add(thread_id())
+        try:
+            run()
+        finally:
+            _own_threads.discard(thread_id())
+
     if is_green():
-        _original("_thread", "start_new_thread")(run, ())
+        _original("_thread", "start_new_thread")(marked, ())
     else:
-        threading.Thread(target=run, name=name, daemon=True).start()
+        threading.Thread(target=marked, name=name, daemon=True).start()
 
 
 def thread_id() -> int:
@@ -64,9 +74,35 @@ def thread_id() -> int:
     return ident
 
 
+def on_own_thread() -> bool:
+    """Whether the calling thread is one of fapilog's own: the worker's, a sink's."""
+    return thread_id() in _own_threads
+
+
+def forget_threads() -> None:
+    """Forget the threads of the parent; in a forked child."""
+    _own_threads.clear()
+
+
 def new_loop() -> asyncio.SelectorEventLoop:
     """Return an event loop for a real thread."""
-    return asyncio.SelectorEventLoop(_original("selectors", "DefaultSelector")())
+    selector = _original("selectors", "DefaultSelector")()
+    return _NativeLoop(selector) if is_green() else asyncio.SelectorEventLoop(selector)
+
+
+class _NativeLoop(asyncio.SelectorEventLoop):
+    """
+    A loop that wakes itself through a real pair of sockets.
+
+    gevent's would make a gevent hub on our thread, and with it import modules, which on Python 3.13 waits for locks of gevent's.
+    """
+
+    def _make_self_pipe(self) -> None:
+        self._ssock, self._csock = _socket.socketpair()
+        self._ssock.setblocking(False)
+        self._csock.setblocking(False)
+        self._internal_fds += 1  # type: ignore[attr-defined]
+        self._add_reader(self._ssock.fileno(), self._read_from_self)  # type: ignore[attr-defined]
 
 
 def nap(seconds: float) -> None:

@@ -5,14 +5,15 @@ Invariants:
 
 1. Root never opens a path that this user could bend: it takes on the user's rights for the moment, so the kernel decides.
 2. Only a directory that the user may not make is made by root, in a place that the user cannot change, and given away.
-3. The rights are taken on in a process that has one thread (a master that writes synchronously), because they belong to the
-   process, not to a thread.
+3. The rights are taken on in a master that writes synchronously, for one call at a time. They belong to the process, not to a
+   thread: the thread of gunicorn's control socket has them for that moment too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ def owners_rights() -> Iterator[None]:
         return
     uid, gid = _owner
     before = os.getegid(), os.getgroups()
-    os.setgroups([gid])
-    os.setegid(gid)
-    os.seteuid(uid)
     try:
+        os.setgroups([gid])
+        os.setegid(gid)
+        os.seteuid(uid)
         yield
     finally:
         os.seteuid(0)
@@ -64,9 +65,17 @@ def make_directory(path: Path, mode: int = 0o777) -> None:
         with owners_rights():
             path.mkdir(mode, parents=True, exist_ok=True)
     except PermissionError:
-        if _owner is None:
+        parts = [path, *path.parents]
+        there = [part for part in parts if os.path.lexists(part)]
+        if _owner is None or not all(map(_is_roots_alone, there)):
             raise
-        missing = [part for part in (path, *path.parents) if not part.exists()]
         path.mkdir(mode, parents=True, exist_ok=True)
-        for part in missing:
+        for part in parts[: -len(there)]:
             os.chown(part, *_owner, follow_symlinks=False)
+
+
+def _is_roots_alone(path: Path) -> bool:
+    """Whether nobody but root can bend *path*: no link, root's, and others can at most add to it."""
+    state = os.lstat(path)
+    writable = state.st_mode & 0o022 and not state.st_mode & stat.S_ISVTX
+    return stat.S_ISDIR(state.st_mode) and state.st_uid == 0 and not writable

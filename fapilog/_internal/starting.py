@@ -18,6 +18,7 @@ from fapilog._internal.hub import ProcessHub
 from fapilog._internal.notes import note
 from fapilog._internal.rundir import take_slot
 from fapilog.identity import Identity
+from fapilog.results import FlushResult, SinkResult
 
 if TYPE_CHECKING:
     from fapilog._internal.state import ProcessState, Spec
@@ -30,6 +31,16 @@ def new_hub(state: ProcessState, spec: Spec) -> ProcessHub:
     synchronous = not spec.settings.queue_enabled or state.role == "master" or ending or _no_gil()
     sinks = [sink.fresh() for sink in spec.sinks]  # type: ignore[attr-defined]
     return ProcessHub(spec.settings, _queue_of(state, spec), state.books, sinks, synchronous=synchronous)
+
+
+def result_without_hub(state: ProcessState, spec: Spec | None) -> FlushResult:
+    """Return what has become of everything so far, while no hub is running."""
+    sinks = spec.sinks if spec is not None else ()
+    per_sink = {sink.name: SinkResult(0, 0, 0) for sink in sinks}  # type: ignore[attr-defined]
+    for name, books in state.books.items():
+        per_sink[name] = SinkResult(books.delivered, books.dropped_total(), books.in_flight)
+    complete = not state.pending and not any(result.dropped or result.in_flight for result in per_sink.values())
+    return FlushResult(complete, per_sink, 0.0)
 
 
 def _queue_of(state: ProcessState, spec: Spec) -> EventQueue:
