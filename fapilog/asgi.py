@@ -69,9 +69,8 @@ class FapilogMiddleware:
         exchange = scope[_MARK] = _Exchange(scope)
 
         async def sending(message: Message) -> None:
-            await send(exchange.seen(message))
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                exchange.over()
+            await send(exchange.marked(message))
+            exchange.sent(message)
 
         try:
             await self.app(scope, receive, sending)
@@ -108,18 +107,25 @@ class _Exchange:
         self._body_bytes = 0
         self._over = False
 
-    def seen(self, message: Message) -> Message:
-        """Take note of a message to the client; return it, with the request's id where the response begins."""
+    def marked(self, message: Message) -> Message:
+        """Return a message to the client, with the request's id where the response begins."""
         if message["type"] == "http.response.start":
-            self._status = message["status"]
             headers = list(message.get("headers", ()))
             theirs = [value for name, value in headers if name.lower() == _ID]
             if not theirs:
                 return {**message, "headers": [*headers, (_ID, self._id.encode())]}
             self._id = text(theirs[0])
-        elif message["type"] == "http.response.body" and self._scope.get("method") != "HEAD":
-            self._body_bytes += len(message.get("body", b""))
         return message
+
+    def sent(self, message: Message) -> None:
+        """Take note of a message that the server has taken."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        elif message["type"] == "http.response.body":
+            if self._scope.get("method") != "HEAD":
+                self._body_bytes += len(message.get("body", b""))
+            if not message.get("more_body"):
+                self.over()
 
     def over(self, status: int = 0) -> None:
         """Log the access event, the first time; *status* is what the client got if the application never began to answer."""

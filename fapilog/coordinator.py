@@ -183,17 +183,17 @@ class Coordinator:
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Flush the hub of this process, if it has one."""
         hub = self._hub_for_a_door()
-        return hub.flush(timeout) if hub is not None else self._result()
+        return hub.flush(timeout) if hub is not None else result_without_hub(self.state, self.spec)
 
     def drain(self, timeout: float | None = None) -> FlushResult:
         """Drain the hub of this process, if it has one."""
         hub = self._hub_for_a_door()
-        return hub.drain(self._hurried(timeout)) if hub is not None else self._result()
+        return hub.drain(self._hurried(timeout)) if hub is not None else result_without_hub(self.state, self.spec)
 
     async def adrain(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
         """Drain without blocking the running loop."""
         hub = self._own_state().hub
-        return await hub.adrain(self._hurried(timeout)) if hub is not None else self._result()
+        return await hub.adrain(self._hurried(timeout)) if hub is not None else result_without_hub(self.state, self.spec)
 
     def _hub_for_a_door(self) -> ProcessHub | None:
         state = self._own_state()
@@ -214,9 +214,6 @@ class Coordinator:
         if self.state.pid != os.getpid():  # forked by something that runs no at-fork hooks
             self._after_in_child()
         return self.state
-
-    def _result(self) -> FlushResult:
-        return result_without_hub(self.state, self.spec)
 
     def arm_exits(self) -> None:
         """Arm the interpreter's exit doors; done at the start of a hub too."""
@@ -283,6 +280,8 @@ class Coordinator:
         found = None if state.role else arbiter.master()
         if found is not None:
             self.become_master(found.cfg.uid, found.cfg.gid)
+            if getattr(found, "log", None) is not None:
+                arbiter.follow_reopening(found.log, self)
         hub = state.unfinished  # perhaps one that an earlier try started before a signal handler's exception ended it
         if hub is None:
             hub = state.unfinished = new_hub(state, self.spec)

@@ -52,7 +52,11 @@ class HubHandler(logging.Handler):
         levelno = max(10, min(50, record.levelno // 10 * 10))
         if (gates.of(record.name).level if self._obeys else gates.rule_of(record.name) or 0) > levelno:
             return
-        emit(levelno, LEVEL_NAMES[levelno], record.name, message_of(record), {}, fields_of(record), processors)
+        emit(levelno, LEVEL_NAMES[levelno], record.name, self.message(record), {}, fields_of(record), processors)
+
+    def message(self, record: logging.LogRecord) -> str:
+        """Return what *record* says."""
+        return message_of(record)
 
 
 def message_of(record: logging.LogRecord) -> str:
@@ -60,7 +64,7 @@ def message_of(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:
-        return f"{safe_text(record.msg)} {safe_text(record.args)}"
+        return f"{record.msg if isinstance(record.msg, str) else safe_text(record.msg)} {safe_text(record.args)}"
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

@@ -84,13 +84,16 @@ def test_children_are_terminated_while_they_log(tmp_path, method):
             assert ticks(life) == numbered(life.lines[0]["role"], count)
 
 
-def test_sigterm_comes_just_before_the_main_thread_waits_in_c(tmp_path):
-    """The process dies of it all the same, drained: otherwise `with Pool(...)` would wait for such a worker for ever."""
-    with start(tmp_path, "children", "deaf", "fork") as program:
-        assert program.ended(10) == -signal.SIGTERM
+@METHOD
+def test_sigterm_comes_just_before_a_child_waits_in_c(tmp_path, method):
+    """The child dies of it all the same, drained: otherwise `with Pool(...)` would wait for such a worker for ever."""
+    with start(tmp_path, "children", "deaf", method) as program:
+        assert program.ended(20) == 0
+        program.nothing_left()
 
-        (life,) = lives(tmp_path)
-        assert ticks(life.whole()) == numbered("parent", EVENTS)
+        assert [told["code"] for told in said(program, "ended")] == [-signal.SIGTERM]
+        (life,) = (life for life in lives(tmp_path) if life.named("tick"))
+        assert ticks(life.whole()) == numbered("child", EVENTS)
 
 
 @METHOD

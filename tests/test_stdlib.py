@@ -108,9 +108,6 @@ def test_arguments_that_do_not_fit_the_message(events, log, msg, args) -> None:
     assert str(args if len(args) > 1 or not isinstance(args[0], dict) else args[0]) in event["event"]
 
 
-@pytest.mark.xfail(
-    reason="message_of() shows the raw text in quotes, as repr() does; the bound logger shows it as it is", strict=True
-)
 @pytest.mark.parametrize(("msg", "args"), [each for each in UNFIT if "missing" not in each[0]])
 def test_arguments_that_do_not_fit_here_and_in_a_bound_logger(events, log, msg, args) -> None:
     """Both show the same."""

@@ -27,11 +27,10 @@ CLIENT_LEFT = 499  # nginx's number for a client that went away before any answe
 MASK = "***"
 
 _WELL_FORMED = re.compile(r"[A-Za-z0-9_.:@+=/-]{1,128}")
-_SECRET = re.compile(
-    r"((?:^|[&;?])[^&;=#]*(?:passw|secret|token|api[_-]?key|access[_-]?key|auth|signature|session|credential)[^&;=#]*=)[^&;#]+",
-    re.IGNORECASE,
-)
-_USER_INFO = re.compile(r"(?<=//)[^/?#@]+@")
+_PAIR = re.compile(r"([^&;?#=]+)=([^&;#]+)")
+_PAIR_IN_TEXT = re.compile(r"([^&;?#=\s'\"]+)=([^&;#\s'\"]+)")
+_SECRET = re.compile(r"passw|pwd|secret|token|api[_-]?key|access[_-]?key|auth|signature|session|credential", re.IGNORECASE)
+_USER_INFO = re.compile(r"(?<=//)[^/?#\s]+@")
 
 
 @dataclass(slots=True)
@@ -90,11 +89,16 @@ def log_partly(client: str, method: str, target: str, status: Any) -> None:
         emit(INFO, "info", LOGGER, EVENT, {}, fields, processors)
 
 
-def masked(text: str) -> str:
-    """Return a query or URL without the values of parameters that sound like secrets, and without user and password."""
+def masked(text: str, *, prose: bool = False) -> str:
+    """Return a query or URL, or a text with URLs (*prose*), without values of what sounds like a secret, user and password."""
     if "=" in text:
-        text = _SECRET.sub(rf"\1{MASK}", text)
+        text = (_PAIR_IN_TEXT if prose else _PAIR).sub(_masked_pair, text)
     return _USER_INFO.sub(f"{MASK}@", text) if "@" in text else text
+
+
+def _masked_pair(found: re.Match[str]) -> str:
+    name = found.group(1)
+    return f"{name}={MASK}" if _SECRET.search(unquote(name)) else found.group()
 
 
 def request_id_from(header: bytes | str | None) -> str:

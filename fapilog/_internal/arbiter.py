@@ -55,15 +55,17 @@ def master() -> Any:
     """Return the gunicorn `Application` or `Arbiter` that is running up the stack if this process is its master, else None."""
     if "gunicorn.arbiter" not in sys.modules:
         return None
+    application = None
     for frame in _frames():
         module = _module(frame)
         if module.startswith("gunicorn.workers.") or frame.f_code.co_name == "spawn_worker":
             return None  # a worker, forked from inside the master's stack
         if module.startswith(("gunicorn.app.", "gunicorn.arbiter")):
             found = frame.f_locals.get("self")
-            if getattr(found, "cfg", None) is not None:
+            if getattr(found, "log", None) is not None:
                 return found
-    return None
+            application = found if getattr(found, "cfg", None) is not None else application
+    return application
 
 
 def arbiter_above() -> bool:

@@ -1,8 +1,8 @@
 """
 What stands at the door of the pipeline while a fork is under way.
 
-A program's own at-fork hook may log in the child before ours has given the child a cold state: hooks run in the order in which they
-were registered. So from just before the fork until after it, events pass through here, which looks whose process it is.
+A program's own at-fork hook may log in the child before ours has given the child a cold state: hooks run in the order in which
+they were registered. So from just before the fork until after it, events pass through here, which looks whose process it is.
 """
 
 from __future__ import annotations

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 MARGIN = 0.35  # over twice the worker's GRACE
 POLL = 0.002
-START_LIMIT = 1.0
 
 
 class ProcessHub:
@@ -69,6 +68,7 @@ class ProcessHub:
         self._claimed = False
         self._stop_asked: float | None = None
         self._stop_end = math.inf
+        self._heeded: int | None = None
         self._ready = False
         self._gone = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -148,9 +148,10 @@ class ProcessHub:
     async def _main(self) -> None:
         task = self.worker.start()
         self._ready = True
-        # Looked at after `_ready` is set, and set before that is looked at: one side sees the other.
+        # Both are looked at after `_ready` is set, and set before that is looked at: one side sees the other.
         if self._stop_asked is not None:
             self.worker.request_stop(self._stop_asked)
+        self._listen()
         await asyncio.wait([task])
         task.result()
 
@@ -208,6 +209,8 @@ class ProcessHub:
         if not on_own_thread():
             while self._started and not self._gone and time.monotonic() < end:
                 nap(POLL)
+            if self._started and not self._gone and not self.closed:
+                note("drain", "the time for the drain was over before the worker said what became of the last events")
         return self._drained(began)
 
     async def adrain(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
@@ -254,9 +257,13 @@ class ProcessHub:
 
     def heed(self, fd: int) -> None:
         """Repeat a signal that comes in at *fd* until its handler has begun; see `lifecycle.tell_of_signals()`."""
-        loop = self._loop
-        if loop is not None and self._wait_ready(START_LIMIT, nap):
-            loop.call_soon_threadsafe(loop.add_reader, fd, self._repeat, loop, fd)
+        self._heeded = fd
+        if self._ready and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._listen)
+
+    def _listen(self) -> None:
+        if self._heeded is not None and self._loop is not None:
+            self._loop.add_reader(self._heeded, self._repeat, self._loop, self._heeded)
 
     @staticmethod
     def _repeat(loop: asyncio.AbstractEventLoop, fd: int) -> None:

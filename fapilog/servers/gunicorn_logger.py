@@ -19,13 +19,14 @@ import contextvars
 import logging
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
 from gunicorn import glogging
 from gunicorn.instrument.statsd import Statsd
 
-from fapilog._internal.access import Access, request_id_from, text
+from fapilog._internal.access import Access, masked, request_id_from, text
 from fapilog.asgi import FapilogMiddleware
 from fapilog.coordinator import coordinator
 from fapilog.servers import gunicorn as hooks
@@ -37,8 +38,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SERVER_ERROR = 500
-#: The id and the start, on the monotonic clock, of the request that this thread or green thread is serving.
-_serving: contextvars.ContextVar[tuple[str, float] | None] = contextvars.ContextVar("fapilog_serving", default=None)
+#: The request that this thread or green thread is serving, or has served.
+_serving: contextvars.ContextVar[_Serving | None] = contextvars.ContextVar("fapilog_serving", default=None)
+
+
+@dataclass(slots=True)
+class _Serving:
+    """
+    A request on its way through an application.
+
+    Args:
+        request_id: Its id.
+        began: When, on the monotonic clock.
+        body: Its input: the same object wherever gunicorn speaks of this request.
+        logged: Whether its access event was logged.
+    """
+
+    request_id: str
+    began: float
+    body: Any
+    logged: bool = False
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]
@@ -71,9 +90,12 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         for log in (self.error_log, self.access_log):
             for handler in [each for each in log.handlers if _is_stdio(each)]:
                 log.removeHandler(handler)
-        for handler in (_Echo(self), HubHandler(obeys=False)):
+        for handler in (_Echo(self), _Handler(obeys=False)):
             handler._gunicorn = True  # type: ignore[union-attr]  # noqa: SLF001 - gunicorn's mark for what the next setup() removes
             self.error_log.addHandler(handler)
+        modules = logging.getLogger("gunicorn")  # of gunicorn's modules, which log by names of their own
+        if not any(isinstance(each, _Handler) for each in modules.handlers):
+            modules.addHandler(_Handler(obeys=False))
 
     @property
     def error_log(self) -> logging.Logger:
@@ -148,6 +170,13 @@ def _logs_access() -> bool:
     return coordinator.spec is None or coordinator.spec.settings.access_log
 
 
+class _Handler(HubHandler):
+    """Takes gunicorn's records; some of its messages have a whole URL in them."""
+
+    def message(self, record: logging.LogRecord) -> str:
+        return masked(super().message(record), prose=True)
+
+
 class _Echo(logging.Handler):
     """Hands errors of the start to `echo()`."""
 
@@ -172,43 +201,60 @@ class _WithRequestId:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID"))
-        began = time.monotonic()
-        _serving.set((request_id, began))
+        serving = _Serving(request_id, time.monotonic(), environ.get("wsgi.input"))
+        _serving.set(serving)
 
         def starting(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             theirs = [value for name, value in headers if name.lower() == "x-request-id"]
             if theirs:
-                _serving.set((text(theirs[0]), began))
+                serving.request_id = text(theirs[0])
             else:
                 headers = [*headers, ("X-Request-ID", request_id)]
             return start_response(status, headers, exc_info)
 
-        return self._app(environ, starting)
+        try:
+            return self._app(environ, starting)
+        except (OSError, SystemExit):  # gunicorn takes these for its own affair and may never call `access()`
+            _log(environ, None, serving, SERVER_ERROR, 0, 0.0)
+            raise
 
 
 def _log_access(resp: Any, req: Any, environ: Any, seconds: float) -> None:
-    if getattr(req, "logged_by_fapilog", False):
-        return
+    serving = _serving.get()
+    if serving is None or serving.body is not environ.get("wsgi.input"):  # another request's, from before
+        serving = _Serving(request_id_from(_header(environ, req, "X-Request-ID")), time.monotonic() - seconds, None)
+    if not serving.logged and not getattr(req, "logged_by_fapilog", False):
+        _log(environ, req, serving, _status(resp, environ), int(getattr(resp, "sent", 0) or 0), seconds)
+
+
+def _log(environ: Any, req: Any, serving: _Serving, status: int, body_bytes: int, seconds: float) -> None:
+    serving.logged = True
     try:
         req.logged_by_fapilog = True
     except AttributeError:  # pywsgi hands over a list of headers, and calls once
         pass
-    serving = _serving.get()
-    _serving.set(None)
-    request_id = serving[0] if serving else request_id_from(environ.get("HTTP_X_REQUEST_ID"))
+    path = environ.get("PATH_INFO") or unquote(getattr(req, "path", "") or "", "latin-1")
     Access(
         str(environ.get("REQUEST_METHOD", "")),
-        text(environ.get("SCRIPT_NAME", ""))
-        + text(environ.get("PATH_INFO") or unquote(getattr(req, "path", "") or "", "latin-1")),
+        text(environ.get("SCRIPT_NAME", "")) + text(path),
         text(environ.get("QUERY_STRING", "")),
         str(environ.get("REMOTE_ADDR", "")),
-        text(environ.get("HTTP_USER_AGENT", "")),
-        text(environ.get("HTTP_REFERER", "")),
-        request_id,
-        _status(resp, environ),
-        int(getattr(resp, "sent", 0) or 0),
-        time.monotonic() - serving[1] if serving else seconds,
+        text(_header(environ, req, "User-Agent")),
+        text(_header(environ, req, "Referer")),
+        serving.request_id,
+        status,
+        body_bytes,
+        max(seconds, time.monotonic() - serving.began),
     ).log()
+
+
+def _header(environ: Any, req: Any, name: str) -> str | None:
+    """Return a header of the request, which is not in the environ that gunicorn's error handler makes."""
+    found = environ.get("HTTP_" + name.upper().replace("-", "_"))
+    if found is not None:
+        return str(found)
+    headers = getattr(req, "headers", None)
+    return next((value for key, value in headers if key.lower() == name.lower()), None) if isinstance(headers, list) else None
 
 
 def _status(resp: Any, environ: Any) -> int:

@@ -161,13 +161,13 @@ def from_a_thread() -> None:
     stop.set()
 
 
-def deaf() -> None:
+def deaf_child() -> None:
     """
     The main thread waits in C for what never comes, as a worker of a pool does for a lock whose holder was terminated.
 
     SIGTERM is taken by another thread, so that it does not interrupt the wait: as when it comes just before the wait begins.
     """
-    tick("parent", EVENTS)
+    tick("child", EVENTS)
     waiting = multiprocessing.get_context(method).Semaphore(0)
 
     def take_the_signal() -> None:
@@ -176,6 +176,13 @@ def deaf() -> None:
 
     threading.Thread(target=take_the_signal, daemon=True).start()
     waiting.acquire()
+
+
+def deaf() -> None:
+    """A child does not hear SIGTERM, and is joined."""
+    (child,) = started(deaf_child, ())
+    child.join()
+    telling.say("ended", code=child.exitcode)
 
 
 if __name__ == "__main__":

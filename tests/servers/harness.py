@@ -62,6 +62,26 @@ EVENTS: dict[str, list[tuple[str, int | None]]] = {
 GUNICORN = str(Path(sysconfig.get_path("scripts")) / "gunicorn")  # it starts itself anew on SIGUSR2, which `-m` would not survive
 OUR_CONF = ("-c", "python:fapilog.gunicorn_conf")
 
+#: Text of a module with applications that know nothing of us.
+BARE = """
+import os
+
+async def api(scope, receive, send):
+    if scope["type"] == "lifespan":
+        for kind in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{kind}.complete"})
+        return
+    body = str(os.getpid()).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
+    await send({"type": "http.response.body", "body": body})
+
+def wsgi(environ, start_response):
+    body = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
 
 def app_for(kind: str) -> str:
     """Return the name of the application in `apps.py` that workers of *kind* serve."""

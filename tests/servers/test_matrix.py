@@ -11,8 +11,18 @@ from itertools import product
 
 import pytest
 
-from tests.programs.running import wait_until
-from tests.servers.harness import ASGI_KINDS, OUR_CONF, UVICORN_WORKER, UVICORNS_OWN, Gunicorn, Visits, check_visits
+from tests.programs.running import living, wait_until
+from tests.servers.harness import (
+    ASGI_KINDS,
+    BARE,
+    OUR_CONF,
+    UVICORN_WORKER,
+    UVICORNS_OWN,
+    Gunicorn,
+    Visits,
+    app_for,
+    check_visits,
+)
 
 KINDS = ["sync", "gthread", "gevent", "asgi", UVICORN_WORKER]
 SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT, "QUIT": signal.SIGQUIT}
@@ -87,12 +97,29 @@ def end(server: Gunicorn, visits: Visits, ending: str) -> int:
         second = visits.meet(server.workers, first)
     else:
         server.signal(signal.SIGTTOU)
-        server.gone([min(first)])
-        second = first - {min(first)}
+        server.has(1)
+        second = first & set(living(server.pid))
     answered = set(visits.answers)
     visits.send(VISITS)
     assert {visits.answers[n] for n in set(visits.answers) - answered} <= second
     return server.stop()
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("ending", SIGNALS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_exit_codes_without_us(tmp_path, kind, ending):
+    """They are what the other tests take them for."""
+    (tmp_path / "bare.py").write_text(BARE)
+    app = f"bare:{app_for(kind)}"
+
+    with Gunicorn(
+        tmp_path, "--pythonpath", str(tmp_path), "--graceful-timeout", GRACE_S, app=app, kind=kind, workers=2
+    ) as server:
+        server.meet_workers()
+        code = server.stop(SIGNALS[ending])
+
+        assert code == 0
 
 
 @pytest.mark.parametrize(("kind", "preload", "ending"), cells(ENDINGS, representative=REPRESENTATIVE_ENDINGS))
@@ -102,6 +129,7 @@ def test_workers_end_under_our_conf(tmp_path, kind, preload, ending):
 
     with Gunicorn(tmp_path, *OUR_CONF, *options, kind=kind, workers=2, preload=preload) as server:
         visits = server.meet_workers()
+        first = visits.pids
         code = end(server, visits, ending)
 
         assert code == 0
@@ -109,7 +137,7 @@ def test_workers_end_under_our_conf(tmp_path, kind, preload, ending):
         found = check_visits(tmp_path, visits, killed=visits.pids if deaf else ())
         assert found[server.pid].worker == 0
         assert {life.worker for pid, life in found.items() if pid != server.pid} <= set(range(1, 5))
-        assert sorted(found[pid].worker for pid in sorted(visits.pids)[:2]) == [1, 2]
+        assert {found[pid].worker for pid in first} == {1, 2}
 
 
 @pytest.mark.parametrize(("kind", "preload", "set_up"), cells(SET_UPS, representative=REPRESENTATIVE_SET_UPS))
@@ -124,7 +152,7 @@ def test_workers_end_by_sigterm_under_another_set_up(tmp_path, kind, preload, se
 
         assert code == 0
         found = check_visits(tmp_path, visits, requests=at_import == "app" and kind in ASGI_KINDS)
-        assert {pid: life.worker for pid, life in found.items()}.keys() == visits.pids
+        assert found.keys() == visits.pids
         assert sorted(life.worker for life in found.values()) == [1, 2]
 
 

@@ -234,9 +234,6 @@ def test_odd_requests(tmp_path, kind):
         assert server.stderr == ""
 
 
-@pytest.mark.xfail(
-    reason="gunicorn.http.wsgi has a logger of its own, without a handler, which nothing of ours takes", strict=True
-)
 @kinds("sync", full=WSGI)
 def test_a_warning_of_a_gunicorn_module_with_a_logger_of_its_own(tmp_path, kind):
     """It is JSON in our sink, and there is no plain text on stderr."""
@@ -250,7 +247,6 @@ def test_a_warning_of_a_gunicorn_module_with_a_logger_of_its_own(tmp_path, kind)
         assert server.stderr == ""
 
 
-@pytest.mark.xfail(reason="gunicorn's own error line holds the whole URI, and nothing masks it", strict=True)
 @kinds("sync", full=WSGI)
 def test_a_request_with_a_secret_in_its_query_fails(tmp_path, kind):
     """The secret is in no line, gunicorn's error line included."""
@@ -262,7 +258,6 @@ def test_a_request_with_a_secret_in_its_query_fails(tmp_path, kind):
         assert "SECRET" not in server.stdout
 
 
-@pytest.mark.xfail(reason="gunicorn's warning holds the whole request line, and nothing masks it", strict=True)
 @kinds("sync", full=WSGI)
 def test_a_request_with_a_secret_in_its_query_is_refused(tmp_path, kind):
     """The secret is in no line, gunicorn's warning included."""
@@ -386,7 +381,6 @@ def test_an_application_that_fails_half_way(tmp_path, kind):
         assert server.stderr == ""
 
 
-@pytest.mark.xfail(reason="gunicorn never calls access() there, and nothing of ours sees the SystemExit pass", strict=True)
 @kinds("gthread", "gevent")
 def test_an_application_that_wants_to_exit(tmp_path, kind):
     """The client gets no answer; the request has one access event nevertheless."""
@@ -398,7 +392,6 @@ def test_an_application_that_wants_to_exit(tmp_path, kind):
         assert len([line for line in requests(printed(server)) if line["path"] == "/exit"]) == 1
 
 
-@pytest.mark.xfail(reason="gunicorn takes an OSError for one of the socket and never calls access()", strict=True)
 @kinds("sync", full=WSGI)
 def test_an_application_that_raises_an_os_error(tmp_path, kind):
     """The client gets no answer; the request has one access event nevertheless."""
@@ -410,9 +403,6 @@ def test_an_application_that_raises_an_os_error(tmp_path, kind):
         assert len(requests(printed(server))) == 1
 
 
-@pytest.mark.xfail(
-    reason="_serving is left behind by a request without access(), and default_environ() has no headers", strict=True
-)
 @kinds("sync", full=WSGI)
 def test_a_request_that_gunicorn_refuses_after_one_that_had_no_event(tmp_path, kind):
     """Its event has its own id and duration, and what its headers say, although the application never saw it."""
@@ -839,7 +829,6 @@ def test_the_files_are_renamed_and_the_master_gets_sigusr1(tmp_path, kind, conf)
             assert Counter(line["query"] for line in requests(before + after)) == Counter(asked)
 
 
-@pytest.mark.xfail(reason="follow_reopening() is not called for a master that only arbiter.master() has recognised", strict=True)
 def test_sigusr1_to_a_master_that_logs_under_a_conf_with_nothing_but_our_post_fork(tmp_path):
     """The master, too, goes on in a new file."""
     with served(tmp_path, kind="sync", workers=2, conf=ONLY_POST_FORK + MASTER_LOGS, FAPILOG_TEST_IMPORT="setup") as server:

@@ -15,7 +15,7 @@ import pytest
 
 from fapilog.servers.uvicorn import LOG_CONFIG_FILE
 from tests.programs.running import living, wait_until
-from tests.servers.harness import Uvicorn, check_visits, wait_for_file
+from tests.servers.harness import BARE, Uvicorn, check_visits, wait_for_file
 
 VISITS = 60
 MODES: dict[str, dict[str, Any]] = {"single": {}, "workers": {"workers": 2}, "reload": {"reload": True}}
@@ -42,20 +42,6 @@ CELLS = [
     for cell in product(MODES, SET_UPS, SIGNALS)
 ]
 
-BARE = """
-import os
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        for kind in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{kind}.complete"})
-        return
-    body = str(os.getpid()).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
-    await send({"type": "http.response.body", "body": body})
-"""
-
 
 def own_code(mode: str, ending: str) -> int:
     """Return the exit code of a uvicorn without fapilog."""
@@ -68,7 +54,7 @@ def test_exit_codes_without_us(tmp_path, mode, ending):
     """They are what the other tests take them for."""
     (tmp_path / "bare.py").write_text(BARE)
 
-    with Uvicorn(tmp_path, "--app-dir", str(tmp_path), app="bare:app", **MODES[mode]) as server:
+    with Uvicorn(tmp_path, "--app-dir", str(tmp_path), app="bare:api", **MODES[mode]) as server:
         server.meet_workers()
         code = server.stop(SIGNALS[ending])
 
