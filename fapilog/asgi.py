@@ -3,7 +3,8 @@ Pure ASGI middleware: the lifespan door of the drain, the access event, the requ
 
 Invariants:
 
-1. The hub is drained after the application has finished its own shutdown and before the server hears that it is complete.
+1. The hub is drained after the application has finished its own shutdown and before the server hears that it is complete; where
+   several applications live in one process, it is flushed, and the last one drains.
 2. A second start of the same application opens the hub again.
 3. Each request has one access event, logged when the response is complete or when the application ends without one; of several
    middlewares around one another the outermost logs it.
@@ -35,6 +36,7 @@ _SHUTDOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 _MARK = "fapilog.access"
 _ID = b"x-request-id"
 SERVER_ERROR = 500
+_alive: list[object] = []  # the lifespans under way in this process: the last one to end drains
 
 
 class FapilogMiddleware:
@@ -84,12 +86,15 @@ class FapilogMiddleware:
         async def opening() -> Message:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                _alive.append(scope)
                 coordinator.open()
             return message
 
         async def draining(message: Message) -> None:
             if message["type"] in _SHUTDOWN:
-                await coordinator.adrain()
+                if scope in _alive:
+                    _alive.remove(scope)
+                await (coordinator.aflush() if _alive else coordinator.adrain())
             await send(message)
 
         await self.app(scope, opening, draining)

@@ -132,8 +132,7 @@ def flush(timeout: float | None = None) -> FlushResult:
 
 async def aflush(timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
     """Do what `flush()` does without blocking the running event loop."""
-    hub = coordinator.state.hub
-    return await hub.aflush(timeout) if hub is not None else coordinator.flush(timeout)
+    return await coordinator.aflush(timeout)
 
 
 def statistics() -> HubStatistics:

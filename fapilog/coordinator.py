@@ -33,9 +33,8 @@ from typing import TYPE_CHECKING
 from fapilog import logger as logger_module
 from fapilog._internal import arbiter, lifecycle, native, notes, owner
 from fapilog._internal.accounting import Reason
-from fapilog._internal.event_queue import EventQueue
 from fapilog._internal.forking import ForkWindow
-from fapilog._internal.starting import new_hub, result_without_hub
+from fapilog._internal.starting import give_up, new_hub, result_without_hub
 from fapilog._internal.state import ProcessState, Spec
 from fapilog.pipeline import gates, route
 from fapilog.settings import parse_levels
@@ -100,9 +99,11 @@ class Coordinator:
             self._withdraw(state)
             hub.drain()
             hub.release()
+            lifecycle.stop_telling()
         self.spec = spec
         gates.set(*parse_levels(spec.settings.level))
         logger_module.processors[:] = spec.processors
+        self._guard()
         self.arm_exits()  # here, because the first event may come in an exit callback, when it is too late to register one
         route.max_bytes = spec.settings.max_event_bytes
         route.configured = True
@@ -150,8 +151,16 @@ class Coordinator:
             uid: The user that its workers run as, whose files it then makes if it is root.
             gid: Their group.
         """
-        if self.state.hub is None:
-            self.state.role = "master"
+        state = self.state
+        if state.hub is not None and state.role != "master" and not state.hub.synchronous:
+            # The program has logged before it became a server: that life is closed, its threads and its slot are given back.
+            self.drain()
+            self._cool()
+            if state.slot is not None:
+                state.slot.release()
+            self.state = state = ProcessState(generation=state.generation)
+        if state.hub is None:
+            state.role = "master"
             if uid is not None and gid is not None:
                 owner.work_for(uid, gid)
 
@@ -188,12 +197,18 @@ class Coordinator:
     def drain(self, timeout: float | None = None) -> FlushResult:
         """Drain the hub of this process, if it has one."""
         hub = self._hub_for_a_door()
+        lifecycle.stop_telling()
         return hub.drain(self._hurried(timeout)) if hub is not None else result_without_hub(self.state, self.spec)
 
     async def adrain(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
         """Drain without blocking the running loop."""
         hub = self._own_state().hub
         return await hub.adrain(self._hurried(timeout)) if hub is not None else result_without_hub(self.state, self.spec)
+
+    async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
+        """Flush without blocking the running loop."""
+        hub = self._own_state().hub
+        return await hub.aflush(timeout) if hub is not None else self.flush(timeout)
 
     def _hub_for_a_door(self) -> ProcessHub | None:
         state = self._own_state()
@@ -219,13 +234,8 @@ class Coordinator:
         """Arm the interpreter's exit doors; done at the start of a hub too."""
         lifecycle.arm_exit(self.flush, self.drain)
 
-    def guard_server_signals(self) -> None:
-        """Guard the signals that a server has left at their defaults; main thread of a server's worker."""
-        lifecycle.guard_signals((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT), self.drain, self.open)
-
-    def drain_before_abort(self) -> None:
-        """Drain before whatever handles SIGABRT; main thread of a server's worker."""
-        lifecycle.drain_before_abort(self.drain)
+    def _guard(self) -> None:
+        lifecycle.guard_signals((signal.SIGTERM,), self.drain, self.open)
 
     def _accept_cold(self, levelno: int, head: bytes) -> bool:
         state = self.state
@@ -255,7 +265,7 @@ class Coordinator:
         except Exception as error:  # a log call must not raise; it may be a signal handler's, so the next event tries again
             state.failed_starts += 1
             if state.failed_starts >= MAX_FAILED_STARTS:
-                self._give_up(state, error)
+                give_up(state, error)
             else:
                 state.starting = False
         except BaseException:
@@ -263,15 +273,6 @@ class Coordinator:
             raise
         finally:
             state.starter = 0
-
-    @staticmethod
-    def _give_up(state: ProcessState, error: Exception) -> None:
-        notes.note("start", f"the hub cannot start, events are refused: {error!r}")
-        queue = state.queue = state.queue or EventQueue()
-        route.accept = lambda _levelno, _head: queue.refuse(Reason.AFTER_CLOSE)
-        while state.pending:
-            state.pending.popleft()
-            queue.refuse(Reason.AFTER_CLOSE)
 
     def _start(self, state: ProcessState) -> ProcessHub:
         if self.spec is None and self.autoconfigure is not None:
@@ -288,7 +289,7 @@ class Coordinator:
         hub.start()
         self.arm_exits()
         if not hub.synchronous:
-            lifecycle.guard_signals((signal.SIGTERM,), self.drain, self.open)
+            self._guard()
             lifecycle.join_uvicorn(self.adrain)
             told = lifecycle.tell_of_signals()
             if told is not None:
@@ -335,7 +336,7 @@ class Coordinator:
         owner.work_for_oneself()
         notes.forget()
         native.forget_threads()
-        lifecycle.stop_telling()
+        lifecycle.forget_signals()
         if old.slot is not None:
             old.slot.release()
         if old.role == "master" or arbiter.arbiter_above():

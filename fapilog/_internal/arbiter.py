@@ -16,13 +16,17 @@ is set, and the hub may start, right after `init_signals()`.
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
+
+from fapilog._internal import lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+SERVER_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT)  # what a server may leave at its default
 ABORT_HANDLERS = ("handle_abort", "handle_abort_signal")
 _ARMED = "_fapilog_armed"
 
@@ -34,8 +38,8 @@ class Doors(Protocol):
     def hold(self) -> None: ...
     def let_go(self) -> None: ...
     def arm_exits(self) -> None: ...
-    def guard_server_signals(self) -> None: ...
-    def drain_before_abort(self) -> None: ...
+    def drain(self, timeout: float | None = None) -> object: ...
+    def open(self) -> None: ...
     def hasten(self) -> None: ...
     def reopen(self) -> None: ...
 
@@ -94,9 +98,9 @@ def arm(worker: Any, doors: Doors) -> None:
 
     def started() -> None:
         doors.let_go()
-        doors.guard_server_signals()
+        lifecycle.guard_signals(SERVER_SIGNALS, doors.drain, doors.open)
         if hasattr(worker, "handle_abort_signal"):
-            doors.drain_before_abort()
+            lifecycle.drain_before_abort(doors.drain)
 
     _also(worker, "init_signals", after=started)
     for name in ABORT_HANDLERS:

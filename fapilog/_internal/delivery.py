@@ -182,12 +182,7 @@ class Delivery:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=seconds)
-        left = [*self._current, *(event for events, _ in self._chunks for event in events)]
-        self._chunks.clear()
-        self._current = []
-        self._drop(Reason.AFTER_CLOSE, left)
-        self.books.backlog_bytes = 0
-        self._done = self._kept
+        self.abandon()
         self._progress.set()
         if self._opened:
             await self._close_sink(seconds)
@@ -196,6 +191,15 @@ class Delivery:
             if retire is not None:
                 retire()
         self._opened = False
+
+    def abandon(self) -> None:
+        """Count what waits here as `after_close`; for a loop that has died."""
+        left = [*self._current, *(event for events, _ in self._chunks for event in events)]
+        self._chunks.clear()
+        self._current = []
+        self._drop(Reason.AFTER_CLOSE, left)
+        self.books.backlog_bytes = 0
+        self._done = self._kept
 
     async def _close_sink(self, seconds: float) -> None:
         try:

@@ -132,18 +132,27 @@ class ProcessHub:
         self._claimed = True
         try:
             loop = self._loop = new_loop()
-            try:
-                loop.run_until_complete(self._main())
-            finally:
-                self.queue.open = False
-                self.closed = True
-                loop.close()
-        except Exception as error:
-            note("hub", f"the worker ended with an error: {error!r}")
-        finally:
+            loop.run_until_complete(self._main())
             self.queue.open = False
             self.closed = True
+            loop.close()
+        except Exception as error:
+            # The loop is left as it is: if the program has closed its descriptors, their numbers may be somebody else's files.
+            note("hub", f"the worker ended with an error: {error!r}")
+            self.queue.open = False
+            self.closed = True
+            self._salvage()
+        finally:
             self._gone = True
+
+    def _salvage(self) -> None:
+        """Write what is left in the queue directly, and count what was on its way, whose fate nobody knows."""
+        direct = self._direct(0.0)
+        events, _ = self.queue.take()
+        for event in events:
+            direct.pass_on(event)
+        for delivery in self.worker.deliveries:
+            delivery.abandon()
 
     async def _main(self) -> None:
         task = self.worker.start()
@@ -177,7 +186,7 @@ class ProcessHub:
         """Do the same without blocking the caller's event loop, whichever it is."""
         limit = self._drain_timeout if timeout is None else timeout
         began = time.monotonic()
-        while self._started and not self._ready and time.monotonic() < began + limit:
+        while self._started and not self._ready and not self._gone and time.monotonic() < began + limit:
             await asyncio.sleep(POLL)
         asked = self._begin_flush(limit)
         while asked is not None and not self._over(asked, began + limit + MARGIN):
@@ -238,7 +247,7 @@ class ProcessHub:
         if not self._started:
             return False
         end = time.monotonic() + limit
-        while not self._ready and time.monotonic() < end:
+        while not self._ready and not self._gone and time.monotonic() < end:
             wait(POLL)
         return self._ready
 

@@ -20,6 +20,7 @@ import atexit
 import concurrent.futures.thread  # noqa: F401 - registers its exit hook before ours
 import os
 import signal
+import stat
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 ABORT_LIMIT = 0.15  # beside the hub's margin of 0.35 s: half a second in all
 REPEAT_EVERY = 0.02
 _armed = False
-_told = False
 _begun: list[int] = []  # the signals whose guard has begun
+_guards: dict[int, object] = {}
+_pipe: tuple[int, int] | None = None
 
 
 def arm_exit(flush: Callable[[], object], drain: Callable[[], object]) -> None:
@@ -75,6 +77,9 @@ def guard_signals(numbers: Iterable[int], drain: Callable[[float | None], object
     def drain_and_die(number: int, _frame: FrameType | None) -> None:
         _begun.append(number)
         drain(ABORT_LIMIT if number == signal.SIGABRT else None)
+        if signal.getsignal(number) is not drain_and_die:  # called by a handler of the program's own, which goes on
+            reopen()
+            return
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         signal.signal(number, drain_and_die)
@@ -84,6 +89,7 @@ def guard_signals(numbers: Iterable[int], drain: Callable[[float | None], object
         if signal.getsignal(number) == signal.SIG_DFL:
             try:
                 signal.signal(number, drain_and_die)
+                _guards[number] = drain_and_die
             except ValueError:  # not on the main thread; asked like this because a green thread is not `threading.main_thread()`
                 return
 
@@ -96,42 +102,73 @@ def tell_of_signals() -> int | None:
     interrupts the wait, and whoever terminates the child and joins it (a pool) waits for ever. So the worker's thread repeats
     the signal until the handler has begun.
     """
-    global _told
+    global _pipe
     process = sys.modules.get("multiprocessing.process")
-    if process is None or process.parent_process() is None or threading.current_thread() is not threading.main_thread():
+    if process is None or process.parent_process() is None or not _guards_sigterm():
         return None
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    os.set_blocking(writer, False)
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    if before != -1:  # somebody's, an event loop's for example, who then handles signals
-        signal.set_wakeup_fd(before)
-        os.close(reader)
-        os.close(writer)
+    try:
+        if _pipe is None:
+            _pipe = os.pipe()
+            os.set_blocking(_pipe[0], False)
+            os.set_blocking(_pipe[1], False)
+        before = signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
+    except (OSError, ValueError):  # no descriptors left; not on the main thread
         return None
-    _told = True
-    return reader
+    if before in {-1, _pipe[1]}:
+        return _pipe[0]
+    signal.set_wakeup_fd(before)  # somebody's, an event loop's for example, who then handles signals
+    return None
 
 
 def stop_telling() -> None:
-    """Let signals of a forked child not be told to its parent; in the child."""
-    global _told
-    if _told:
-        _told = False
-        signal.set_wakeup_fd(-1)
+    """Undo `tell_of_signals()`, after a drain. The pipe stays, for the next hub; a loop may be about to listen to it."""
+    if _pipe is not None:
+        try:
+            before = signal.set_wakeup_fd(-1)
+            if before not in {_pipe[1], -1}:
+                signal.set_wakeup_fd(before)
+        except ValueError:  # not on the main thread: what is told goes nowhere, until the process ends
+            return
+
+
+def forget_signals() -> None:
+    """Let a forked child have signals of its own, which its parent must not hear of."""
+    _begun.clear()
+    stop_telling()
+    _close_pipe()
+
+
+def _close_pipe() -> None:
+    global _pipe
+    ends, _pipe = _pipe or (), None
+    for fd in ends:
+        if _is_pipe(fd):
+            os.close(fd)
+
+
+def _is_pipe(fd: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(fd).st_mode)
+    except OSError:  # the program has closed what it did not open
+        return False
+
+
+def _guards_sigterm() -> bool:
+    """Whether the handler of SIGTERM is our guard, and it has not begun."""
+    return signal.SIGTERM not in _begun and signal.getsignal(signal.SIGTERM) is _guards.get(signal.SIGTERM, _guards)
 
 
 def was_missed(fd: int) -> bool:
     """Read what was told; return whether it was SIGTERM and its guard has not begun."""
     try:
-        return signal.SIGTERM in os.read(fd, 64) and signal.SIGTERM not in _begun
+        return signal.SIGTERM in os.read(fd, 64) and _guards_sigterm()
     except OSError:
         return False
 
 
 def repeat(later: Callable[..., object]) -> None:
     """Send SIGTERM to the main thread, and again by *later* (`loop.call_later`), until its guard has begun."""
-    if signal.SIGTERM not in _begun and signal.getsignal(signal.SIGTERM) not in {signal.SIG_DFL, signal.SIG_IGN, None}:
+    if _guards_sigterm():
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
         later(REPEAT_EVERY, repeat, later)
 

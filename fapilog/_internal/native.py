@@ -20,6 +20,7 @@ import _socket
 import _thread
 import asyncio
 import selectors
+import signal
 import sys
 import threading
 import time
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 _MODULES = {"_thread": _thread, "selectors": selectors, "time": time}
 SimpleQueue = _queue.SimpleQueue
 _own_threads: set[int] = set()
+_NOT_OURS = signal.valid_signals() - {
+    *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGPROF, signal.SIGVTALRM)
+}
 
 
 def _original(module: str, name: str) -> Any:
@@ -47,9 +51,15 @@ def is_green() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-def start_thread(run: Callable[[], object], name: str) -> None:
+def start_thread(run: Callable[[], object], name: str, *, deaf: bool = True) -> None:
     """
     Start a real daemon thread.
+
+    Args:
+        run: What it does.
+        name: Its name, where threads have names.
+        deaf: Whether it takes no signals: those that a program blocks in its own threads, to wait for them, must not end up here.
+            Not where code of the user's runs, whose subprocesses would inherit that.
 
     Raises:
         RuntimeError: The interpreter is ending and starts no new threads (Python 3.12).
@@ -62,10 +72,15 @@ def start_thread(run: Callable[[], object], name: str) -> None:
         finally:
             _own_threads.discard(thread_id())
 
-    if is_green():
-        _original("_thread", "start_new_thread")(marked, ())
-    else:
-        threading.Thread(target=marked, name=name, daemon=True).start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS) if deaf else None
+    try:
+        if is_green():
+            _original("_thread", "start_new_thread")(marked, ())
+        else:
+            threading.Thread(target=marked, name=name, daemon=True).start()
+    finally:
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def thread_id() -> int:

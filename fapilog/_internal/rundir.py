@@ -45,18 +45,25 @@ class Slot:
         number: From 1; 0 for a server's master.
         fd: The descriptor that holds the lock; -1 where there is no usable run directory and the number is the pid.
         run_dir: Where it was taken.
+        file: Device and inode of the lock.
     """
 
     number: int
     fd: int
     run_dir: Path
+    file: tuple[int, int] = (0, 0)
 
     def release(self) -> None:
-        """Give the slot back. In a forked child: let go of the parent's, which only the parent's descriptor then holds."""
+        """
+        Give the slot back. In a forked child: let go of the parent's, which only the parent's descriptor then holds.
+
+        A program may have closed all descriptors and opened others: what is not the lock any more is not ours to close.
+        """
         fd, self.fd = self.fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):
-                os.close(fd)
+                if _same_file(fd) == self.file:
+                    os.close(fd)
 
 
 def default_run_dir(service: str, targets: Sequence[str]) -> Path:
@@ -104,10 +111,15 @@ def _lowest_free(run_dir: Path, first: int) -> Slot:
         for number in range(first, first + MAX_SLOTS):
             fd = _lock(directory, f"slot-{number}.lock")
             if fd is not None:
-                return Slot(number, fd, run_dir)
+                return Slot(number, fd, run_dir, _same_file(fd))
     finally:
         os.close(directory)
     raise OSError(errno.EUSERS, f"all of its {MAX_SLOTS} worker slots are taken")
+
+
+def _same_file(fd: int) -> tuple[int, int]:
+    state = os.fstat(fd)
+    return state.st_dev, state.st_ino
 
 
 def _open_directory(run_dir: Path) -> int:

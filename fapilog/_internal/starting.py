@@ -13,11 +13,13 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from fapilog._internal.accounting import Reason
 from fapilog._internal.event_queue import EventQueue
 from fapilog._internal.hub import ProcessHub
 from fapilog._internal.notes import note
 from fapilog._internal.rundir import take_slot
 from fapilog.identity import Identity
+from fapilog.pipeline import route
 from fapilog.results import FlushResult, SinkResult
 
 if TYPE_CHECKING:
@@ -31,6 +33,16 @@ def new_hub(state: ProcessState, spec: Spec) -> ProcessHub:
     synchronous = not spec.settings.queue_enabled or state.role == "master" or ending or _no_gil()
     sinks = [sink.fresh() for sink in spec.sinks]  # type: ignore[attr-defined]
     return ProcessHub(spec.settings, _queue_of(state, spec), state.books, sinks, synchronous=synchronous)
+
+
+def give_up(state: ProcessState, error: Exception) -> None:
+    """Refuse every event from now on: the hub cannot start."""
+    note("start", f"the hub cannot start, events are refused: {error!r}")
+    queue = state.queue = state.queue or EventQueue()
+    route.accept = lambda _levelno, _head: queue.refuse(Reason.AFTER_CLOSE)
+    while state.pending:
+        state.pending.popleft()
+        queue.refuse(Reason.AFTER_CLOSE)
 
 
 def result_without_hub(state: ProcessState, spec: Spec | None) -> FlushResult:

@@ -58,7 +58,7 @@ class ThreadedSink:
         if self._loop is None:
             loop = new_loop()
             try:
-                start_thread(lambda: _run(loop), f"fapilog-{self.name}")
+                start_thread(lambda: _run(loop), f"fapilog-{self.name}", deaf=False)
             except BaseException:
                 loop.close()
                 raise

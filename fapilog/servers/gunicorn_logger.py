@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SERVER_ERROR = 500
+_KEY = "fapilog.serving"
 #: The request that this thread or green thread is serving, or has served.
 _serving: contextvars.ContextVar[_Serving | None] = contextvars.ContextVar("fapilog_serving", default=None)
 
@@ -201,10 +202,11 @@ class _WithRequestId:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID"))
-        serving = _Serving(request_id, time.monotonic(), environ.get("wsgi.input"))
+        serving = environ[_KEY] = _Serving(request_id, time.monotonic(), environ.get("wsgi.input"))
         _serving.set(serving)
 
         def starting(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            headers = list(headers)  # gunicorn takes any iterable
             theirs = [value for name, value in headers if name.lower() == "x-request-id"]
             if theirs:
                 serving.request_id = text(theirs[0])
@@ -220,8 +222,8 @@ class _WithRequestId:
 
 
 def _log_access(resp: Any, req: Any, environ: Any, seconds: float) -> None:
-    serving = _serving.get()
-    if serving is None or serving.body is not environ.get("wsgi.input"):  # another request's, from before
+    serving = environ.get(_KEY) or _serving.get()  # gunicorn's error handler makes an environ of its own
+    if serving is None or (_KEY not in environ and serving.body is not environ.get("wsgi.input")):  # another's, from before
         serving = _Serving(request_id_from(_header(environ, req, "X-Request-ID")), time.monotonic() - seconds, None)
     if not serving.logged and not getattr(req, "logged_by_fapilog", False):
         _log(environ, req, serving, _status(resp, environ), int(getattr(resp, "sent", 0) or 0), seconds)
