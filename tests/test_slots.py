@@ -97,18 +97,27 @@ def folder():
 
 def opened_up(folder: Path) -> str:
     """Return shell commands that let everybody reach the interpreter, for a mount namespace."""
-    needed = [Path(os.path.realpath(sys.executable)), Path(sys.prefix), Path(sys.base_prefix), Path(fapilog.__file__)]
-    steps = [step for path in needed for step in zip(path.parents, [path, *path.parents], strict=False)]
-    shut = {parent: child for parent, child in steps if not parent.stat().st_mode & stat.S_IXOTH}
+    needed = [
+        Path(os.path.realpath(sys.executable)),
+        Path(sys.prefix),
+        Path(sys.base_prefix),
+        Path(fapilog.__file__),
+        Path(__file__),
+    ]
+    shut: dict[Path, set[Path]] = {}
+    for path in needed:
+        for parent, child in zip(path.parents, [path, *path.parents], strict=False):
+            if not parent.stat().st_mode & stat.S_IXOTH:
+                shut.setdefault(parent, set()).add(child)
     commands = []
-    for parent, child in shut.items():
-        stage = folder / "stage"
-        stage.mkdir(exist_ok=True)
+    for parent, children in sorted(shut.items(), reverse=True):  # the inner ones first: the outer ones take them along
+        stages = [(folder / f"stage{number}", child) for number, child in enumerate(children)]
+        for stage, child in stages:
+            stage.mkdir(exist_ok=True)
+            commands.append(f"mount --rbind {shlex.quote(str(child))} {stage}")
+        commands.append(f"mount -t tmpfs -o mode=755 none {shlex.quote(str(parent))}")
         commands += [
-            f"mount --bind {shlex.quote(str(child))} {stage}",
-            f"mount -t tmpfs -o mode=755 none {shlex.quote(str(parent))}",
-            f"mkdir {shlex.quote(str(child))}",
-            f"mount --move {stage} {shlex.quote(str(child))}",
+            f"mkdir {shlex.quote(str(child))}\nmount --move {stage} {shlex.quote(str(child))}" for stage, child in stages
         ]
     return "\n".join(commands)
 

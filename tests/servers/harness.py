@@ -408,7 +408,7 @@ def ask(port: int, path: str) -> tuple[int, bytes] | None:
     return (int(head.split()[1]), body) if length is not None and len(body) == int(length[1]) else None
 
 
-def check_files(folder: Path, load: Load, *, closed: bool = True) -> list[Life]:
+def check_files(folder: Path, load: Load, *, closed: bool | None = True) -> list[Life]:
     """
     Check that every event of *load* is in the file of the process that answered, exactly once, and that nothing else is missing.
 

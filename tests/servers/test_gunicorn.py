@@ -183,7 +183,12 @@ def test_the_master_gets_a_quick_shutdown(tmp_path, kind, number):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ctrl_c_in_a_terminal(tmp_path, kind):
-    """The terminal sends SIGINT to the master and to all workers: nothing is lost and gunicorn ends with 0."""
+    """
+    The terminal sends SIGINT to the master and to all workers: nothing is lost and gunicorn ends with 0.
+
+    A gthread worker that gets the master's SIGQUIT on top may hang in gunicorn's own handler (it shuts its pool down inside
+    itself, which is no re-entrant call), until gunicorn kills it: then `fapilog.closed` is missing, and nothing else.
+    """
     with Gunicorn(tmp_path, app=app_for(kind), kind=kind, workers=2, conf=ONLY_POST_FORK) as server:
         load = server.wait_for_workers()
         load.send(FEW // 2)
@@ -193,7 +198,8 @@ def test_ctrl_c_in_a_terminal(tmp_path, kind):
         load.close()
 
         assert code == 0
-        check_files(tmp_path, load)
+        hung = kind == "gthread" and "was sent SIGKILL" in server.stderr
+        check_files(tmp_path, load, closed=None if hung else True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import fapilog
 from tests._support import read_lines, strict
 from tests.programs.running import FULL, LIMIT_S, Running, environment, lives, wait_until
 from tests.servers import logs_app
@@ -602,7 +603,7 @@ class Uvicorn(Running):
         return code
 
 
-LOG_CONFIG = str(Path(__file__).parents[2] / "fapilog" / "servers" / "uvicorn_log_config.json")
+LOG_CONFIG = str(Path(fapilog.__file__).parent / "servers" / "uvicorn_log_config.json")
 RUN = """
 import sys
 import uvicorn
