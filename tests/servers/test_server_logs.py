@@ -167,7 +167,8 @@ def test_many_requests_with_the_debug_level(tmp_path, kind):
         booted = said(lines, "Booting worker with pid")
         assert len({line["pid"] for line in booted}) == len(booted) == 3
         assert [line["event"] for line in booted] == [f"Booting worker with pid: {line['pid']}" for line in booted]
-        assert {line["worker"] for line in booted} == {line["worker"] for line in events} == {1, 2}
+        assert {line["worker"] for line in booted} == {1, 2}
+        assert {line["worker"] for line in events} <= {1, 2}  # which of the two is served more is the kernel's affair
         (death,) = said(lines, "was sent SIGKILL")
         assert (death["level"], death["worker"], str(victim) in death["event"]) == ("error", 0, True)
         once = ("Starting gunicorn", "Listening at:", "Using worker:", "Current configuration:", "Shutting down: Master")
