@@ -39,6 +39,11 @@ SERVER_ERROR = 500
 _alive: list[object] = []  # the lifespans under way in this process: the last one to end drains
 
 
+def logs_access() -> bool:
+    """Whether `FAPILOG_ACCESS_LOG` asks for access events in this process."""
+    return coordinator.spec is None or coordinator.spec.settings.access_log
+
+
 class FapilogMiddleware:
     """
     Drains the hub when the application shuts down and logs an access event for each request.
@@ -63,9 +68,7 @@ class FapilogMiddleware:
             await self.app(scope, receive, send)
 
     def _logs_access(self) -> bool:
-        if self._access is not None:
-            return self._access
-        return coordinator.spec is None or coordinator.spec.settings.access_log
+        return logs_access() if self._access is None else self._access
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = scope[_MARK] = _Exchange(scope)

@@ -193,7 +193,7 @@ class Delivery:
         self._opened = False
 
     def abandon(self) -> None:
-        """Count what waits here as `after_close`; for a loop that has died."""
+        """Count what waits here as `after_close`; once nothing delivers any more."""
         left = [*self._current, *(event for events, _ in self._chunks for event in events)]
         self._chunks.clear()
         self._current = []

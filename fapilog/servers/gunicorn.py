@@ -32,16 +32,6 @@ if TYPE_CHECKING:
 _OURS = "fapilog_hook"
 
 
-def configure_master() -> None:
-    """
-    Set up in the process that reads gunicorn's configuration: its settings are validated before any worker is forked.
-
-    Raises:
-        SystemExit: With the one line that says which setting is wrong.
-    """
-    configure_or_exit()
-
-
 def enter_master(server: Any) -> None:
     """Say that this process is a master whose arbiter is *server*."""
     coordinator.become_master(server.cfg.uid, server.cfg.gid)
@@ -143,7 +133,7 @@ def wrap(options: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if not hasattr(options, "setdefault"):
         message = f"wrap(): {options!r} is not a namespace; in a conf file write wrap(globals())"
         raise ConfigurationError(message)
-    configure_master()
+    configure_or_exit()
     for name in _WRAPPERS:
         options[name] = _composed(name, options.get(name))
     if options.get("logger_class") is None:

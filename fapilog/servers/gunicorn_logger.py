@@ -27,10 +27,10 @@ from gunicorn import glogging
 from gunicorn.instrument.statsd import Statsd
 
 from fapilog._internal.access import Access, masked, request_id_from, text
-from fapilog.asgi import FapilogMiddleware
+from fapilog.asgi import FapilogMiddleware, logs_access
 from fapilog.coordinator import coordinator
 from fapilog.servers import gunicorn as hooks
-from fapilog.servers.setup import echo
+from fapilog.servers.setup import configure_or_exit, echo
 from fapilog.servers.uvicorn import wrap_application
 from fapilog.stdlib import HubHandler
 
@@ -82,7 +82,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]
 
     def setup(self, cfg: Any) -> None:
         """Follow *cfg*; in the master, at the start and at each reload."""
-        hooks.configure_master()
+        configure_or_exit()
         coordinator.become_master(cfg.uid, cfg.gid)
         hooks.compose(cfg)
         self._wraps_asgi = False
@@ -91,12 +91,12 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         for log in (self.error_log, self.access_log):
             for handler in [each for each in log.handlers if _is_stdio(each)]:
                 log.removeHandler(handler)
-        for handler in (_Echo(self), _Handler(obeys=False)):
-            handler._gunicorn = True  # type: ignore[union-attr]  # noqa: SLF001 - gunicorn's mark for what the next setup() removes
-            self.error_log.addHandler(handler)
+        handler = _Handler(self)
+        handler._gunicorn = True  # type: ignore[attr-defined]  # noqa: SLF001 - gunicorn's mark for what the next setup() removes
+        self.error_log.addHandler(handler)
         modules = logging.getLogger("gunicorn")  # of gunicorn's modules, which log by names of their own
         if not any(isinstance(each, _Handler) for each in modules.handlers):
-            modules.addHandler(_Handler(obeys=False))
+            modules.addHandler(_Handler())
 
     @property
     def error_log(self) -> logging.Logger:
@@ -121,7 +121,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]
             load_wsgi()
             if hasattr(worker, "asgi"):
                 worker.asgi = FapilogMiddleware(worker.asgi)
-            elif not self._wraps_asgi and _logs_access():
+            elif not self._wraps_asgi and logs_access():
                 worker.wsgi = _WithRequestId(worker.wsgi)
 
         def running() -> Any:
@@ -137,13 +137,13 @@ class Logger(glogging.Logger):  # type: ignore[misc]
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         """Log the access event, and whatever else the configuration asks for."""
-        if not self._wraps_asgi and _logs_access():
+        if not self._wraps_asgi and logs_access():
             _log_access(resp, req, environ, request_time.total_seconds())
         if self.access_log.handlers:
             super().access(resp, req, environ, request_time)
 
     def _compute_access_log_enabled(self) -> bool:
-        return bool(super()._compute_access_log_enabled()) or _logs_access()
+        return bool(super()._compute_access_log_enabled()) or logs_access()
 
     def reopen_files(self) -> None:
         """Reopen gunicorn's files and ours."""
@@ -167,31 +167,25 @@ def _is_stdio(handler: logging.Handler) -> bool:
     return handler.stream is sys.stdout or handler.stream is sys.stderr
 
 
-def _logs_access() -> bool:
-    return coordinator.spec is None or coordinator.spec.settings.access_log
-
-
 class _Handler(HubHandler):
-    """Takes gunicorn's records; some of its messages have a whole URL in them."""
+    """
+    Takes gunicorn's records, some of whose messages have a whole URL in them.
+
+    Args:
+        logger: Errors are echoed while it is starting.
+    """
+
+    def __init__(self, logger: Logger | None = None) -> None:
+        super().__init__(obeys=False)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._logger is not None and self._logger.starting:
+            echo(record)
+        super().emit(record)
 
     def message(self, record: logging.LogRecord) -> str:
         return masked(super().message(record), prose=True)
-
-
-class _Echo(logging.Handler):
-    """Hands errors of the start to `echo()`."""
-
-    def __init__(self, logger: Logger) -> None:
-        super().__init__(logging.ERROR)
-        self._logger = logger
-
-    def createLock(self) -> None:  # noqa: N802 - logging's name
-        self.lock = None
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        if self._logger.starting:
-            echo(record)
-        return True
 
 
 class _WithRequestId:
