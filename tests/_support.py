@@ -24,6 +24,20 @@ if TYPE_CHECKING:
 
 MARGIN = 10
 
+#: The fields of an access event, with their types.
+ACCESS_FIELDS = {
+    "method": str,
+    "path": str,
+    "query": str,
+    "status": int,
+    "bytes": int,
+    "duration_ms": float,
+    "client": str,
+    "user_agent": str,
+    "referer": str,
+    "request_id": str,
+}
+
 
 def run_script(
     code: str, cwd: Path, *, env: dict[str, str] | None = None, timeout: float = 40

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import fapilog
-from tests._support import read_lines, strict
+from tests._support import ACCESS_FIELDS, read_lines, strict
 from tests.programs.running import FULL, LIMIT_S, Running, environment, lives, wait_until
 from tests.servers import logs_app
 from tests.servers.harness import HERE, Gunicorn
@@ -32,18 +32,6 @@ PATIENT = {"FAPILOG_DRAIN_TIMEOUT": "10"}  # this machine may stand still for lo
 OURS = ("-c", "python:fapilog.gunicorn_conf")
 
 HUB = {"timestamp", "level", "event", "logger", "service", "env", "host", "worker", "pid", "boot", "seq"}
-ACCESS = {
-    "method": str,
-    "path": str,
-    "query": str,
-    "status": int,
-    "bytes": int,
-    "duration_ms": float,
-    "client": str,
-    "user_agent": str,
-    "referer": str,
-    "request_id": str,
-}
 
 
 class Answer:
@@ -125,8 +113,8 @@ def requests(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the access events, each of which must have all the fields, of the right types, and no other."""
     found = [line for line in lines if line["event"] == "request"]
     for line in found:
-        assert set(line) == HUB | set(ACCESS)
-        assert {name: type(line[name]) for name in ACCESS} == ACCESS
+        assert set(line) == HUB | set(ACCESS_FIELDS)
+        assert {name: type(line[name]) for name in ACCESS_FIELDS} == ACCESS_FIELDS
         assert line["logger"] == "fapilog.access"
         assert line["level"] == "info"
         assert 0 <= line["duration_ms"] < 1000 * LIMIT_S
