@@ -158,7 +158,7 @@ def test_workers_end_by_sigterm_under_another_set_up(tmp_path, kind, preload, se
 
 @pytest.mark.parametrize("kind", [UVICORN_WORKER, pytest.param("sync", marks=pytest.mark.matrix)])
 def test_an_event_of_the_master_before_the_fork_with_nothing_of_ours_in_the_configuration(tmp_path, kind):
-    """Preloaded and set up at import: the master's event is there once, as worker 0, the workers' events are theirs."""
+    """O-FORK-3: preloaded and set up at import, the master's event is there once, as worker 0, the workers' events are theirs."""
     with Gunicorn(
         tmp_path, kind=kind, workers=4, preload=True, FAPILOG_TEST_SETUP="plain", FAPILOG_TEST_LOG_AT_IMPORT="1"
     ) as server:

@@ -95,7 +95,7 @@ def test_many_recycles_under_load(tmp_path, kind, recycles):
 @PRELOAD
 @pytest.mark.parametrize(("kind", "requests"), [("sync", 400), only_matrix("sync", 2000), only_matrix(UVICORN_WORKER, 2000)])
 def test_workers_that_serve_20_requests_each(tmp_path, kind, requests, preload):
-    """There is one record for each request, each worker is gone in less than two seconds, and none has to be aborted."""
+    """O-EXIT-3: one record for each request, each worker is gone in less than two seconds, and none has to be aborted."""
     with Gunicorn(tmp_path, *OUR_CONF, "--max-requests", "20", kind=kind, preload=preload) as server, watching(server) as seen:
         visits = server.meet_workers()
         met = len(visits.answers)
@@ -117,7 +117,7 @@ def test_workers_that_serve_20_requests_each(tmp_path, kind, requests, preload):
 
 @pytest.mark.parametrize("kind", ["sync", UVICORN_WORKER, "asgi"])
 def test_a_request_blocks_its_worker_until_the_timeout(tmp_path, kind):
-    """What it logged before is there, its worker drains before it is killed, and the replacement has its number."""
+    """O-EXIT-2: what it logged before is there, its worker drains before it is killed, the replacement has its number."""
     with Gunicorn(tmp_path, *OUR_CONF, "--timeout", "2", kind=kind, workers=2) as server:
         visits = server.meet_workers()
         visits.send(VISITS)
@@ -252,7 +252,7 @@ def test_a_worker_is_killed_while_a_child_of_its_lives_on(tmp_path, logs):
 @PRELOAD
 @pytest.mark.parametrize(("conf", "at_import"), [(None, "plain"), (POST_FORK, "")], ids=["at_import", "post_fork"])
 def test_greenlets_and_native_threads_of_gevent_log(tmp_path, conf, at_import, preload):
-    """500 requests log from the greenlet and from gevent's pool of native threads: nothing hangs, nothing is lost."""
+    """O-GUN-4: 500 requests log from the greenlet and from gevent's pool of native threads: nothing hangs, nothing is lost."""
     with Gunicorn(tmp_path, kind="gevent", workers=2, preload=preload, conf=conf, FAPILOG_TEST_SETUP=at_import) as server:
         visits = server.meet_workers()
         visits.send(500, "pool")
