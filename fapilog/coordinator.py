@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from fapilog._internal.hub import ProcessHub
     from fapilog.results import FlushResult
 
-
 MAX_FAILED_STARTS = 3
 FORK_PATIENCE = 0.4
 FORK_FLUSH = 0.1
@@ -155,6 +154,7 @@ class Coordinator:
         if state.hub is not None and state.role != "master" and not state.hub.synchronous:
             # The program has logged before it became a server: that life is closed, its threads and its slot are given back.
             self.drain()
+            native.wait_for_own_threads(START_PATIENCE)
             self._cool()
             if state.slot is not None:
                 state.slot.release()

@@ -186,12 +186,15 @@ def test_no_descriptors_are_left_when_the_hub_starts(tmp_path, free: int) -> Non
 def test_a_program_that_has_logged_becomes_a_master(tmp_path) -> None:
     """Its threads end, its life is closed, and it goes on as worker 0."""
     code = """
-        import threading
+        import threading, time
         import fapilog
         from fapilog.coordinator import coordinator
         log = fapilog.get_logger()
         log.info("program")
         coordinator.become_master()
+        end = time.monotonic() + 5
+        while threading.active_count() > 1 and time.monotonic() < end:  # ended threads are unlisted a moment later
+            time.sleep(0.001)
         log.info("master")
         print(threading.active_count(), fapilog.statistics().identity.worker)
         """

@@ -94,6 +94,13 @@ def on_own_thread() -> bool:
     return thread_id() in _own_threads
 
 
+def wait_for_own_threads(seconds: float) -> None:
+    """Let threads that were told to end come to their end, for at most *seconds*; where a fork may follow at once."""
+    end = time.monotonic() + seconds
+    while _own_threads and time.monotonic() < end:
+        nap(0.001)
+
+
 def forget_threads() -> None:
     """Forget the threads of the parent; in a forked child."""
     _own_threads.clear()
