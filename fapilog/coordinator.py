@@ -30,14 +30,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from fapilog import logger as logger_module
 from fapilog._internal import arbiter, lifecycle, native, notes, owner
 from fapilog._internal.accounting import Reason
 from fapilog._internal.forking import ForkWindow
-from fapilog._internal.starting import give_up, new_hub, result_without_hub
+from fapilog._internal.starting import follow, give_up, new_hub, result_without_hub
 from fapilog._internal.state import ProcessState, Spec
-from fapilog.pipeline import gates, route
-from fapilog.settings import parse_levels
+from fapilog.pipeline import route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,12 +98,9 @@ class Coordinator:
             hub.release()
             lifecycle.stop_telling()
         self.spec = spec
-        gates.set(*parse_levels(spec.settings.level))
-        logger_module.processors[:] = spec.processors
+        follow(spec)
         self._guard()
         self.arm_exits()  # here, because the first event may come in an exit callback, when it is too late to register one
-        route.max_bytes = spec.settings.max_event_bytes
-        route.configured = True
         if hub is not None:
             self._start_claimed(state)
 

@@ -6,111 +6,67 @@ Invariants:
 1. `encode_open()` never raises an `Exception`.
 2. What it returns, closed by ``}``, is one strict JSON object in UTF-8 without a raw line end.
 3. Its size is at most `max_bytes` plus the size of the cut marks; a value that was cut says so and names its original size.
-4. The caller's objects are not changed.
+4. The caller's objects are not changed, and what is encoded is what was checked: nested dicts and lists are copied first, and
+   each copy is made in one step, so another thread may change the originals as it likes.
+5. Nothing becomes text that has not been through redaction (but for the names at the top, see `pipeline`).
+6. The cost is bounded: what is long, deep, wide or strange is never given to orjson whole.
 
-orjson encodes the common values in one C call. What it refuses (integers over 64 bits, keys that are not strings, lone
-surrogates, cycles, depth over 254) raises at once, and the fields then go through `_plain()`, slow and bounded in depth and
-items.
+orjson encodes the common values in one C call. Records that hold anything else, or too much of it, take the slow way (`Plain`),
+field by field, so that one huge field leaves the others alone.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import itertools
-from collections.abc import Mapping, Sized
-from collections.abc import Set as AbstractSet
+import re
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import PosixPath, WindowsPath
+from types import NoneType
 from typing import Any
+from uuid import UUID
 
 import orjson
 
-OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
+from fapilog._internal.forms import bytes_text, cut_text, safe_text, text_of
+from fapilog._internal.plain import MAX_DEPTH, OPTIONS, Names, Plain, pair_name
+from fapilog.redaction import redaction
 
-MAX_DEPTH = 32  # on the slow path
-MAX_NESTING = 100  # on the fast one
-MAX_NODES = 20_000
+__all__ = ["MAX_DEPTH", "cut_text", "encode_open", "safe_text"]
+
+MAX_NODES = 2_000  # of nested values, on the fast way
+MAX_FLAT = 64  # items of a list that is given to orjson as it is
+MAX_TEXT = 16_384  # characters of one text, on the fast way
 MAX_FIELDS = 1_000
-MAX_KEY = 256
-MAX_ITEMS = 10_000
-MAX_REPR = 8_192
-_INT64 = 1 << 63
+MAX_ITEMS = 5_000  # on the slow way, all fields together
+MIN_ITEMS, MIN_ROOM = 16, 256  # for each field, when there are very many
+MAX_NAME = 256  # characters, in a line that has to be cut
+MARK_SIZE = 48  # bytes, of the longest mark
+MIN_SHARE = 64  # bytes of a field, when there are very many
+
+EQUALS, AT = b"=@"
 
 _dumps = orjson.dumps
-
-#: Whether orjson is one of those that follow tuples until the native stack is gone, which ends the process (3.12 and 3.13; found
-#: here). The project's dependency keeps them out; where one is installed all the same, every record is walked first, for about
-#: a fifth of what a structlog + orjson call costs.
-_UNGUARDED = int(orjson.__version__.split(".")[1]) >= 12
-
-
-def safe_text(value: object) -> str:
-    """Return `repr(value)`, bounded; a `repr` that raises is named instead."""
-    try:
-        text = repr(value)
-    except Exception as error:
-        return f"<{type(value).__name__}: repr raised {type(error).__name__}>"
-    return cut_text(text, MAX_REPR)
+_BRIEF = frozenset((int, float, bool, NoneType, datetime, date, UUID))
+_HOOKED = frozenset((Decimal, bytes, PosixPath, WindowsPath, timedelta))
+_is_flat = _BRIEF.issuperset
+_MARK = re.compile(r"\.\.\.\[cut: (\d+) bytes\]\Z")
 
 
-def cut_text(text: str, limit: int) -> str:
-    """Return *text* cut to *limit* characters, with the mark and the original size in bytes when it was longer."""
-    if len(text) <= limit:
-        return text
-    return f"{text[:limit]}...[cut: {len(text.encode('utf-8', 'surrogatepass'))} bytes]"
+class _TooMuchError(Exception):
+    """The fast way is not for this value."""
 
 
-def default(value: object) -> object:
-    """The hook orjson asks for what it is not to expand by itself: return something it knows, checked like the record."""
-    if isinstance(value, Mapping):
-        return _checked(dict(value))
-    if isinstance(value, AbstractSet | list):
-        return _checked(list(value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _checked(_dataclass_fields(value))
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).decode("utf-8", "backslashreplace")
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    plain = isinstance(value, BaseException) or type(value).__str__ is object.__str__
-    return safe_text(value) if plain else _safe_str(value)
+def default(value: object) -> str:
+    """Return the text of one of the types that orjson does not know and that need no care; its hook."""
+    if type(value) is bytes:
+        return bytes_text(value, MAX_TEXT)
+    if type(value) in _HOOKED:
+        return text_of(value)
+    raise TypeError
 
 
-def _dataclass_fields(value: Any) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
-
-
-def _safe_str(value: object) -> str:
-    try:
-        return cut_text(str(value), MAX_REPR)
-    except Exception:
-        return safe_text(value)
-
-
-def _checked(value: Any) -> Any:
-    if not _bounded(value, 0, [MAX_NODES]):
-        raise ValueError("too deep or too many")
-    return value
-
-
-def _bounded(value: Any, depth: int, left: list[int]) -> bool:
-    """
-    Return whether *value*, a dict, list or tuple, is nested and filled within bounds; see `_UNGUARDED`.
-    """
-    left[0] -= len(value)
-    if depth > MAX_NESTING or left[0] < 0:
-        return False
-    for item in value.values() if value.__class__ is dict else value:
-        kind = item.__class__
-        if (kind is dict or kind is list or kind is tuple) and not _bounded(item, depth + 1, left):
-            return False
-    return True
-
-
-def encode_open(record: dict[str, Any], max_bytes: int) -> bytes:
+def encode_open(record: dict[str, Any], max_bytes: int, doubtful: dict[str, Any] | None = None) -> bytes:
     """
     Return *record* as a JSON object without its closing brace, ready for the identity to be spliced on.
 
@@ -119,43 +75,130 @@ def encode_open(record: dict[str, Any], max_bytes: int) -> bytes:
     Args:
         record: The fields, in the order they shall have; not empty.
         max_bytes: The most that the object may measure.
+        doubtful: The part of it that may hold anything at all; the whole of it by default. Every log call pays for this look.
     """
+    redactor = redaction.current
     try:
-        fast = not _UNGUARDED or _bounded(record, 0, [MAX_NODES])
-        raw = _dumps(record, default, OPTIONS) if fast else _encode_slowly(record)
-    except Exception:  # orjson refuses by several types, a user's hook by any
-        raw = _encode_slowly(record)
-    if len(raw) > max_bytes:
-        raw = _cut_fields(record, max_bytes)
+        fast = record
+        for value in (record if doubtful is None else doubtful).values():
+            kind = type(value)
+            if kind is str:
+                if len(value) > MAX_TEXT:
+                    raise _TooMuchError
+            elif kind not in _BRIEF and not (kind is list and len(value) <= MAX_FLAT and _is_flat(map(type, value))):
+                fast = _copied(record)
+                break
+        raw = b"" if redactor.rewrites else _dumps(fast, default, OPTIONS)
+    except Exception:  # orjson refuses by several types, a user's object by any
+        raw = b""
+    if not raw or len(raw) > max_bytes or ((EQUALS in raw or AT in raw) and redactor.suspects(raw)):
+        return _encoded_slowly(record, max_bytes)
     return raw[:-1]
 
 
-def _encode_slowly(record: dict[str, Any]) -> bytes:
-    return _dumps(_Plain().mapping(record, 0), _last_resort, OPTIONS)
+def _copied(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of *record* with its nested values copied and found harmless and small, or raise."""
+    if len(record) > MAX_FIELDS:
+        raise _TooMuchError
+    copy = record.copy()
+    left = [MAX_NODES]
+    for name, value in record.items():
+        kind = type(value)
+        if kind is not str and kind not in _BRIEF:
+            copy[name] = _copy(value, kind, 1, left)
+        elif kind is str and len(value) > MAX_TEXT:
+            raise _TooMuchError
+    return copy
 
 
-def _last_resort(value: object) -> str:
-    return f"<{type(value).__name__}>"
+def _copy(value: Any, kind: type, depth: int, left: list[int]) -> Any:
+    if kind in _HOOKED:
+        if kind is bytes and len(value) > MAX_TEXT:
+            raise _TooMuchError
+        return value
+    if kind not in {dict, list, tuple} or depth > MAX_DEPTH:
+        raise _TooMuchError
+    left[0] -= len(value) + 1
+    if left[0] < 0:
+        raise _TooMuchError
+    if kind is dict:
+        copy = value.copy()
+        _check_names(copy)
+        pairs: Any = copy.items()
+    else:
+        copy = list(value)
+        pairs = enumerate(copy)
+    for at, item in pairs:
+        member = type(item)
+        if member is str:
+            if len(item) > MAX_TEXT:
+                raise _TooMuchError
+        elif member not in _BRIEF:
+            name = pair_name(item) if kind is not dict else None
+            if name is not None and redaction.current.is_secret(name):
+                raise _TooMuchError
+            copy[at] = _copy(item, member, depth + 1, left)
+    return copy
 
 
-def _cut_fields(record: dict[str, Any], max_bytes: int) -> bytes:
-    """Encode each field by itself, cut the largest ones until all fit, and if there are too many, leave the last ones out."""
-    parts: dict[str, bytes] = {}
-    values: dict[str, Any] = {}
-    names = _Plain()
-    for key, value in itertools.islice(record.items(), MAX_FIELDS):
-        name = names.name(cut_text(_key(key), MAX_KEY), parts)
-        values[name] = value
-        parts[name] = _encode_slowly({name: value})[1:-1]
-    total = sum(map(len, parts.values())) + len(parts) + 1
-    share = max(64, max_bytes // (2 * len(parts)))
-    for name in sorted(parts, key=lambda name: len(parts[name]), reverse=True):
-        if total <= max_bytes or len(parts[name]) <= share:
-            break
-        whole = parts[name]
-        parts[name] = _encode_slowly({name: _cut_value(values[name], whole[len(name) :], share)})[1:-1]
-        total += len(parts[name]) - len(whole)
-    return b"{" + b",".join(_fitting(list(parts.values()), len(record), max_bytes)) + b"}"
+def _check_names(copy: dict[Any, Any]) -> None:
+    redactor = redaction.current
+    if not redactor.are_harmless(copy) and any(type(name) is not str or redactor.is_secret(name) for name in copy):
+        raise _TooMuchError
+    if "value" in copy and redactor.is_secret(copy.get("name", copy.get("key"))):
+        raise _TooMuchError
+
+
+def _encoded_slowly(record: dict[str, Any], max_bytes: int) -> bytes:
+    """Encode each field by itself, with its share of the bounds; if the line is too long, cut the largest ones until it fits."""
+    pairs = list(itertools.islice(record.copy().items(), MAX_FIELDS))
+    large = sum(1 for _, value in pairs if _is_large(value))
+    items = max(MIN_ITEMS, MAX_ITEMS // max(1, large))
+    room = max(MIN_ROOM, 2 * max_bytes // max(1, large))
+    plain: dict[str, Any] = {}
+    names = Names()
+    for key, value in pairs:
+        one = Plain(items, room + (0 if _is_large(value) else MAX_TEXT))
+        name = names.free(cut_text(one.key(key), MAX_NAME), plain)
+        plain[name] = one.guarded(value)
+    raw = _json(plain)
+    if len(raw) > max_bytes or len(pairs) < len(record):
+        raw = _cut_fields(plain, dict(zip(plain, (value for _, value in pairs), strict=True)), len(record), max_bytes)
+    return raw[:-1]
+
+
+def _is_large(value: object) -> bool:
+    kind = type(value)
+    return len(value) > MAX_TEXT if kind is str else kind not in _BRIEF  # type: ignore[arg-type]
+
+
+def _cut_fields(plain: dict[str, Any], values: dict[str, Any], count: int, max_bytes: int) -> bytes:
+    """Encode each field by itself, cut the largest ones so that all fit, and if there are too many, leave the last ones out."""
+    parts = {name: _part(name, value) for name, value in plain.items()}
+    share = _share(sorted(map(len, parts.values())), max_bytes - 2)
+    for name, whole in parts.items():
+        if len(whole) > share:
+            room = share - len(_part(name, "")) - MARK_SIZE
+            parts[name] = _part(name, _cut_value(plain[name], _size(values[name]), max(0, room)))
+    return b"{" + b",".join(_fitting(list(parts.values()), count, max_bytes)) + b"}"
+
+
+def _share(sizes: list[int], room: int) -> int:
+    """Return how large a field may be so that all of *sizes*, smallest first, fit into *room*: the small ones whole."""
+    for index, size in enumerate(sizes):
+        share = room // (len(sizes) - index)
+        if size + 1 > share:
+            return max(MIN_SHARE, share - 1)
+        room -= size + 1
+    return room
+
+
+def _part(name: str, value: Any) -> bytes:
+    return _json({name: value})[1:-1]
+
+
+def _json(value: Any) -> bytes:
+    return _dumps(value, safe_text, OPTIONS)
 
 
 def _fitting(parts: list[bytes], count: int, max_bytes: int) -> list[bytes]:
@@ -167,110 +210,43 @@ def _fitting(parts: list[bytes], count: int, max_bytes: int) -> list[bytes]:
             parts = parts[:index]
             break
     if len(parts) < count:
-        parts.append(_dumps({"...": f"...[cut: {count} items]"})[1:-1])
+        parts.append(_part("...", f"...[cut: {count} items]"))
     return parts
 
 
-def _cut_value(value: object, encoded: bytes, limit: int) -> str:
-    if isinstance(value, str):
-        return cut_text(value, limit // 6)
-    text = encoded.partition(b":")[2].decode("utf-8")
-    if isinstance(value, Sized) and not isinstance(value, bytes | bytearray | memoryview):
-        return f"{text[: limit // 6]}...[cut: {len(value)} items]"
-    return f"{text[: limit // 6]}...[cut: {len(text.encode())} bytes]"
-
-
-class _Plain:
-    """One pass that turns anything into what orjson takes, bounded in depth and in items."""
-
-    def __init__(self) -> None:
-        self.left = MAX_ITEMS
-        self.above: set[int] = set()
-        self.repeats: dict[str, int] = {}
-
-    def value(self, value: Any, depth: int) -> Any:
-        if value is None or isinstance(value, bool | float):
-            return value if value is None or isinstance(value, bool) else float.__float__(value)
-        if isinstance(value, enum.Enum):
-            return self.value(value.value, depth + 1)
-        if isinstance(value, int):
-            return _integer(value)
-        if isinstance(value, str):
-            return _text(value)
-        if isinstance(value, Mapping):
-            return self.nested(value, depth, self.mapping)
-        if isinstance(value, list | tuple | AbstractSet):
-            return self.nested(value, depth, self.sequence)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return self.nested(_dataclass_fields(value), depth, self.mapping, marker=value)
-        try:
-            return orjson.Fragment(_dumps(value, None, OPTIONS))
-        except Exception:
-            return _text(str(default(value)))
-
-    def nested(self, value: Any, depth: int, how: Any, marker: object = None) -> Any:
-        identity = id(value if marker is None else marker)
-        if identity in self.above:
-            return "...[cut: cycle]"
-        if depth >= MAX_DEPTH:
-            return f"...[cut: {len(value)} items]"
-        self.above.add(identity)
-        try:
-            return how(value, depth + 1)
-        finally:
-            self.above.discard(identity)
-
-    def mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-        plain: dict[str, Any] = {}
-        for key, item in list(value.items()):
-            if self.left <= 0:
-                plain["..."] = f"...[cut: {len(value)} items]"
-                break
-            self.left -= 1
-            plain[self.name(_key(key), plain)] = self._guarded(item, depth)
-        return plain
-
-    def name(self, name: str, taken: Mapping[str, Any]) -> str:
-        """Return a name not *taken*, with ``_`` and a count of its own added when it is, in constant time."""
-        free = name
-        while free in taken:
-            self.repeats[name] = count = self.repeats.get(name, 0) + 1
-            free = f"{name}_{count if count > 1 else ''}"
-        return free
-
-    def sequence(self, value: Any, depth: int) -> list[Any]:
-        plain = []
-        for item in list(value):
-            if self.left <= 0:
-                plain.append(f"...[cut: {len(value)} items]")
-                break
-            self.left -= 1
-            plain.append(self._guarded(item, depth))
-        return plain
-
-    def _guarded(self, item: Any, depth: int) -> Any:
-        try:
-            return self.value(item, depth)
-        except Exception:
-            return _text(safe_text(item))
-
-
-def _key(key: object) -> str:
-    if isinstance(key, str):
-        return _text(key)
-    if isinstance(key, bytes):
-        return _text(key.decode("utf-8", "backslashreplace"))
-    return _text(_safe_str(key))
-
-
-def _text(text: str) -> str:
-    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _integer(value: int) -> Any:
-    if -_INT64 <= value < 2 * _INT64:
-        return int(value)
+def _size(value: Any) -> int:
     try:
-        return orjson.Fragment(str(int(value)))
-    except ValueError:  # over the interpreter's limit of decimal digits
-        return hex(value)
+        return len(value)
+    except Exception:
+        return 0
+
+
+def _cut_value(plain: Any, items: int, room: int) -> Any:
+    """Return the beginning of a plain value, in *room* bytes or less, and the mark; a collection had *items* or more."""
+    if isinstance(plain, dict | list):
+        return _cut_collection(plain, f"...[cut: {max(items, len(plain))} items]", room)
+    text = plain if isinstance(plain, str) else _json(plain).decode()
+    found = _MARK.search(text)
+    size = found[1] if found else len(text.encode())
+    text = text[:room]
+    while (measured := len(_json(text)) - 2) > room:
+        text = text[: min(len(text) - 1, len(text) * room // measured)]
+    return f"{text}...[cut: {size} bytes]"
+
+
+def _cut_collection(plain: Any, mark: str, room: int) -> Any:
+    """Keep the first items that fit, and the beginning of the one after them if that is a collection too."""
+    is_dict = isinstance(plain, dict)
+    kept: list[Any] = []
+    for item in plain.items() if is_dict else plain:
+        value = item[1] if is_dict else item
+        size = len(_part(*item)) + 1 if is_dict else len(_json(item)) + 1
+        if size > room:
+            room -= MARK_SIZE + (size - len(_json(value)))
+            if room > MARK_SIZE:
+                beginning = _cut_value(value, 0, room)
+                kept.append((item[0], beginning) if is_dict else beginning)
+            break
+        room -= size
+        kept.append(item)
+    return {**dict(kept), "...": mark} if is_dict else [*kept, mark]

@@ -11,13 +11,11 @@ Invariants:
 4. On a name clash the hub's field wins and the user's value is kept under the same name with ``_`` added.
 
 Order: level gate (in the logger) -> contextvars, bound values, call values -> the user's processors -> exception -> clashes ->
-encode -> `route.accept`.
+redaction -> encode -> `route.accept`.
 """
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Mapping
 from contextvars import copy_context
 from datetime import UTC, datetime
@@ -26,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from fapilog._internal.notes import note
-from fapilog.encoding import encode_open, safe_text
-from fapilog.identity import HUB_FIELDS
+from fapilog._internal.settling import SPECIAL, settled
+from fapilog.encoding import MAX_TEXT, encode_open, safe_text
+from fapilog.redaction import Redactor, redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 LEVELS_BY_NAME = {
     "debug": 10,
@@ -47,12 +46,7 @@ LEVELS_BY_NAME = {
 }
 LEVEL_NAMES = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 
-_HEAD_FIELDS = ("timestamp", "level", "event", "logger")
-_SPECIAL = frozenset((*_HEAD_FIELDS, *HUB_FIELDS, "exc_info", "stack_info"))
-_CLASHING = frozenset((*_HEAD_FIELDS, *HUB_FIELDS))
 _PREFIX = "structlog_"
-_OUR_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-_STACK = structlog.processors.StackInfoRenderer(additional_ignores=["fapilog"])
 _now = datetime.now
 
 
@@ -119,16 +113,18 @@ class Route:
         configured: Whether `configure_logging()` was called here or in the process this one was forked from.
         by_hand: The `accept` of a hand-made worker, which `queue_sink` then prefers.
         max_bytes: `FAPILOG_MAX_EVENT_BYTES`.
+        exception_locals: `FAPILOG_EXCEPTION_LOCALS`.
         filtered: How many events the user's own processors dropped.
     """
 
-    __slots__ = ("accept", "by_hand", "configured", "filtered", "max_bytes")
+    __slots__ = ("accept", "by_hand", "configured", "exception_locals", "filtered", "max_bytes")
 
     def __init__(self) -> None:
         self.accept: Callable[[int, bytes], bool] = _nowhere
         self.by_hand: Callable[[int, bytes], bool] | None = None
         self.configured = False
         self.max_bytes = 262_144
+        self.exception_locals = False
         self.filtered = 0
 
 
@@ -138,6 +134,14 @@ def _nowhere(_levelno: int, _head: bytes) -> bool:
 
 route = Route()
 gates = Gates()
+
+
+def redact(*, enabled: bool = True, keys: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
+    """Mask what these arguments say from now on; see `Redactor`."""
+    redaction.current = Redactor(enabled=enabled, keys=keys, patterns=patterns, reserved=SPECIAL)
+
+
+redact()
 
 
 def emit(
@@ -164,12 +168,14 @@ def emit(
             event, fields = _processed(processors, name, level, event, fields)
         now = _now(UTC)
         stamp: object = now if now.microsecond else _timestamp(now)  # orjson leaves six zeros out
-        if not _SPECIAL.isdisjoint(fields):
-            stamp, fields = _settled(fields, level, stamp)
+        if not redaction.current.are_plain(fields):
+            stamp, fields = settled(fields, level, stamp, with_locals=route.exception_locals)
         record = {"timestamp": stamp, "level": level, "event": event, "logger": name, **fields}
         if name is None:
             del record["logger"]
-        head = encode_open(record, route.max_bytes)
+        # The names of ours hold what is brief, but for the event.
+        brief = type(event) is str and len(event) <= MAX_TEXT
+        head = encode_open(record, route.max_bytes, fields if brief else None)
     except structlog.DropEvent:
         route.filtered += 1
         return
@@ -204,7 +210,7 @@ def head_of(event_dict: Mapping[str, Any], method_name: str = "info", name: obje
     level = LEVEL_NAMES[levelno]
     if str(fields.get("level", "")).lower() in LEVELS_BY_NAME:
         del fields["level"]
-    stamp, fields = _settled(fields, level, _timestamp(_now(UTC)))
+    stamp, fields = settled(fields, level, _timestamp(_now(UTC)), with_locals=route.exception_locals)
     record = {"timestamp": stamp, "level": level, "event": event}
     if isinstance(logger_name, str):
         record["logger"] = logger_name
@@ -252,49 +258,6 @@ class _NamedLogger:
 
     def __init__(self, name: str | None) -> None:
         self.name = name
-
-
-def _settled(fields: dict[str, Any], level: str, stamp: object) -> tuple[object, dict[str, Any]]:
-    """
-    Turn `exc_info` and `stack_info` into what the line says, and move the user's values out of the hub's names.
-
-    A `timestamp` in our own form (structlog's `TimeStamper(fmt="iso", utc=True)` writes it) is taken as the event's time, and a
-    `level` that says what we say is no clash.
-    """
-    fields = dict(fields)
-    given = fields.get("timestamp")
-    if isinstance(given, str) and _OUR_TIMESTAMP.fullmatch(given):
-        stamp = fields.pop("timestamp")
-    if fields.get("level") == level:
-        del fields["level"]
-    _exception_in_place(fields)
-    if fields.pop("stack_info", False):
-        fields.setdefault("stack", _STACK(None, "", {"stack_info": True})["stack"])
-    for name in [name for name in fields if name in _CLASHING]:
-        kept = name + "_"
-        while kept in fields:
-            kept += "_"
-        fields[kept] = fields.pop(name)
-    return stamp, fields
-
-
-def _exception_in_place(fields: dict[str, Any]) -> None:
-    given = fields.pop("exc_info", None)
-    if not given:
-        return
-    if isinstance(given, BaseException):
-        exc_info: Any = (type(given), given, given.__traceback__)
-    elif isinstance(given, tuple):
-        exc_info = given
-    else:
-        exc_info = sys.exc_info()
-    if exc_info[0] is not None and "exception" not in fields:
-        from structlog.tracebacks import ExceptionDictTransformer
-
-        try:
-            fields["exception"] = ExceptionDictTransformer(show_locals=False)(exc_info)
-        except Exception:  # an odd tuple, or an exception that fights back
-            fields["exception"] = safe_text(given)
 
 
 def _timestamp(now: datetime) -> str:

@@ -36,8 +36,7 @@ PREFIX = "FAPILOG_"
 EXEMPT = "TEST_"
 
 NO_EFFECT_YET = (
-    *("FAPILOG_LABELS", "FAPILOG_CAPTURE_STDLIB", "FAPILOG_REDACT", "FAPILOG_REDACT_KEYS", "FAPILOG_REDACT_PATTERNS"),
-    *("FAPILOG_EXCEPTION_LOCALS", "FAPILOG_SAMPLING"),
+    *("FAPILOG_LABELS", "FAPILOG_CAPTURE_STDLIB", "FAPILOG_SAMPLING"),
     *("FAPILOG_FILE_MAX_BYTES", "FAPILOG_FILE_ROTATE_EVERY", "FAPILOG_FILE_KEEP", "FAPILOG_FILE_COMPRESS"),
     *("FAPILOG_LOKI_URL", "FAPILOG_LOKI_TENANT", "FAPILOG_LOKI_USERNAME", "FAPILOG_LOKI_PASSWORD", "FAPILOG_LOKI_TOKEN"),
     *("FAPILOG_LOKI_CA_FILE", "FAPILOG_LOKI_LABELS", "FAPILOG_LOKI_BATCH_BYTES", "FAPILOG_LOKI_BATCH_TIMEOUT"),
@@ -102,12 +101,13 @@ class FapilogSettings(BaseSettings):
     capture_stdlib: Switch = Field(default=True, description="Whether events of the standard logging module are taken too.")
     redact: Switch = Field(default=True, description="Whether secrets are masked, by key and by value.")
     redact_keys: Annotated[tuple[str, ...], BeforeValidator(parsing.names)] = Field(
-        (), description="Comma list of keys that are masked besides the built-in ones; empty means none."
+        (),
+        description="Comma list of names that are masked besides the built-in ones, however they are spelled; empty means none.",
     )
     redact_patterns: Annotated[tuple[str, ...], BeforeValidator(parsing.patterns)] = Field(
         (),
-        description="Comma list of regular expressions whose matches are masked besides the built-in ones; the comma of a "
-        r"repeat such as {1,3} is part of it, any other is written \x2c; empty means none.",
+        description="Comma list of bearer, jwt, card, and of regular expressions, whose matches in texts are masked; the comma "
+        r"of a repeat such as {1,3} is part of it, any other is written \x2c; empty means none.",
     )
     exception_locals: Switch = Field(default=False, description="Whether exceptions carry the local variables of their frames.")
     max_event_bytes: Annotated[int, BeforeValidator(parsing.size(1024))] = Field(

@@ -126,7 +126,7 @@ def test_exception(log, caught) -> None:
         log.exception("a", x=1)
         log.exception("b", exc_info=False)  # noqa: LOG007
     assert caught[0]["level"] == "error"
-    assert caught[0]["exception"][0]["exc_type"] == "ValueError"
+    assert caught[0]["exception"]["type"] == "ValueError"
     assert "exception" not in caught[1]
 
 
@@ -140,7 +140,7 @@ def test_aexception(log, caught) -> None:
             await log.aexception("a")
 
     asyncio.run(main())
-    assert caught[0]["exception"][0]["exc_type"] == "ValueError"
+    assert caught[0]["exception"]["type"] == "ValueError"
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,10 @@ MODULES = {
 
 #: From the bottom up; a module imports only modules of lines above its own. `fapilog` itself and empty packages stand outside.
 LAYERS = """
-fapilog.errors fapilog.identity fapilog._internal.notes fapilog._internal.accounting
-fapilog._internal.native fapilog._internal.owner
+fapilog.errors fapilog.identity fapilog.redaction fapilog._internal.notes fapilog._internal.accounting fapilog._internal.forms
+fapilog._internal.native fapilog._internal.owner fapilog._internal.plain fapilog._internal.exceptions
 fapilog.typing fapilog.results fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
-fapilog._internal.arbiter
+fapilog._internal.arbiter fapilog._internal.settling
 fapilog._internal.executor fapilog._internal.rundir fapilog.settings fapilog.pipeline
 fapilog._internal.forking
 fapilog._internal.event_queue fapilog._internal.delivery fapilog._internal.threaded fapilog._internal.direct fapilog.logger

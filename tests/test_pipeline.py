@@ -243,10 +243,10 @@ def test_exc_info(log, caught, form: str) -> None:
         failing()
     except ValueError as error:
         log.error("a", exc_info={"true": True, "instance": error, "tuple": sys.exc_info()}[form])  # noqa: TRY400
-    first = caught[0]["exception"][0]
-    assert first["exc_type"] == "ValueError"
-    assert "bad" in first["exc_value"]
-    assert first["frames"][-1]["name"] == "failing"
+    first = caught[0]["exception"]
+    assert first["type"] == "ValueError"
+    assert "bad" in first["message"]
+    assert first["frames"][-1]["function"] == "failing"
     assert "exc_info" not in caught[0]
     assert not any(frame.get("locals") for frame in first["frames"])
 
@@ -254,7 +254,7 @@ def test_exc_info(log, caught, form: str) -> None:
 def test_exc_info_of_an_exception_that_is_not_being_handled(log, caught) -> None:
     """An exception object speaks for itself, wherever the call is made."""
     log.info("a", exc_info=KeyError("late"))
-    assert caught[0]["exception"][0]["exc_type"] == "KeyError"
+    assert caught[0]["exception"]["type"] == "KeyError"
 
 
 @pytest.mark.parametrize("given", [None, False, (), True, (None, None, None)])
@@ -290,7 +290,8 @@ def test_an_exception_with_a_cause_and_its_own_constructor(log, caught) -> None:
             raise Odd(1, lambda: None) from error
     except Odd:
         log.exception("a")
-    assert [each["exc_type"] for each in caught[0]["exception"]] == ["Odd", "ValueError"]
+    shown = caught[0]["exception"]
+    assert (shown["type"].rpartition(".")[2], shown["cause"]["type"]) == ("Odd", "ValueError")
 
 
 def test_an_exception_whose_str_raises(log, caught) -> None:

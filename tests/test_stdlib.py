@@ -170,9 +170,9 @@ def test_an_exception(events, log) -> None:
         log.exception("failed")
     (event,) = events
     assert event["level"] == "error"
-    (shown,) = event["exception"]
-    assert (shown["exc_type"], shown["exc_value"]) == ("ValueError", "wrong")
-    assert shown["frames"][-1]["name"] == "test_an_exception"
+    shown = event["exception"]
+    assert (shown["type"], shown["message"]) == ("ValueError", "wrong")
+    assert shown["frames"][-1]["function"] == "test_an_exception"
     assert "exc_info" not in event
 
 
@@ -186,7 +186,7 @@ def test_exc_info_without_an_exception(events, log, given) -> None:
 def test_an_exception_object_as_exc_info(events, log) -> None:
     """It is shown, also outside its except block."""
     log.info("x", exc_info=KeyError("k"))
-    assert events[0]["exception"][0]["exc_type"] == "KeyError"
+    assert events[0]["exception"]["type"] == "KeyError"
 
 
 def test_stack_info(events, log) -> None:

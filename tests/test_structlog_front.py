@@ -174,7 +174,7 @@ def test_queue_sink_with_exc_info(configure) -> None:
         raise ValueError("bad")
     except ValueError:
         structlog.get_logger().exception("x")
-    assert read()[0]["exception"][0]["exc_type"] == "ValueError"
+    assert read()[0]["exception"]["type"] == "ValueError"
 
 
 @pytest.mark.parametrize("kind", [structlog.DropEvent])

@@ -221,7 +221,8 @@ def patterns(value: object) -> tuple[str, ...]:
     found = names(re.split(r",(?![0-9]*\})", value) if isinstance(value, str) and value else value)
     for pattern in found:
         try:
-            re.compile(pattern)
+            if re.compile(pattern).match(""):
+                raise ConfigurationError(f"{pattern!r} matches nothing at all, so it would mask everywhere")
         except (re.error, OverflowError, RecursionError) as error:
             raise ConfigurationError(rf"{pattern!r} is not a regular expression: {error} (write \x2c for a comma)") from None
     return found

@@ -19,8 +19,10 @@ from fapilog._internal.hub import ProcessHub
 from fapilog._internal.notes import note
 from fapilog._internal.rundir import take_slot
 from fapilog.identity import Identity
-from fapilog.pipeline import route
+from fapilog.logger import processors
+from fapilog.pipeline import gates, redact, route
 from fapilog.results import FlushResult, SinkResult
+from fapilog.settings import parse_levels
 
 if TYPE_CHECKING:
     from fapilog._internal.state import ProcessState, Spec
@@ -33,6 +35,17 @@ def new_hub(state: ProcessState, spec: Spec) -> ProcessHub:
     synchronous = not spec.settings.queue_enabled or state.role == "master" or ending or _no_gil()
     sinks = [sink.fresh() for sink in spec.sinks]  # type: ignore[attr-defined]
     return ProcessHub(spec.settings, _queue_of(state, spec), state.books, sinks, synchronous=synchronous)
+
+
+def follow(spec: Spec) -> None:
+    """Let the caller's side do what *spec* says: levels, the user's processors, redaction, sizes."""
+    settings = spec.settings
+    gates.set(*parse_levels(settings.level))
+    processors[:] = spec.processors
+    redact(enabled=settings.redact, keys=settings.redact_keys, patterns=settings.redact_patterns)
+    route.max_bytes = settings.max_event_bytes
+    route.exception_locals = settings.exception_locals
+    route.configured = True
 
 
 def give_up(state: ProcessState, error: Exception) -> None:

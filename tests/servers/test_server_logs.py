@@ -420,7 +420,7 @@ def test_an_asgi_application_that_fails_half_way(tmp_path, kind):
             *[("/boom", 500, 0), ("/late", 200, 0)],
             ("/torn", 200, len(logs_app.CHUNK)),
         ]
-        errors = [line["exception"][0]["exc_value"] for line in lines if line["level"] == "error"]
+        errors = [line["exception"]["message"] for line in lines if line["level"] == "error"]
         assert errors == ["before the response", "before the first chunk", "after the first chunk"]
         assert server.stderr == ""
 
@@ -497,7 +497,7 @@ def test_an_application_that_cannot_be_imported(tmp_path, kind, sink):
         )
         assert count(lines, *texts) == dict.fromkeys(texts, 1)
         (error,) = said(lines, "Exception in worker process")
-        assert error["exception"][0]["exc_value"] == "this application cannot be imported"
+        assert error["exception"]["message"] == "this application cannot be imported"
         beside = [strict(line) for line in server.stderr.splitlines() if line.startswith("{")]
         plain = [line for line in server.stderr.splitlines() if not line.startswith("{")]
         assert plain == ["this application cannot be imported"]  # gunicorn prints that itself

@@ -1,0 +1,142 @@
+"""
+How single values are shown: the text and number forms that JSON has no type for. Pure, bounded, never raising an `Exception`.
+
+Types are asked of `type()`, never of the object, whose `__class__` may lie or raise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+MAX_REPR = 8_192
+MAX_HEX_BITS = 1 << 20
+_INT64 = 1 << 63
+_MAX_DECIMAL = 10**4000  # readers in Python refuse integers of over 4,300 digits
+
+
+def cut_text(text: str, limit: int) -> str:
+    """Return *text* cut to *limit* characters, with the mark and the original size in bytes when it was longer."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}...[cut: {size_in_bytes(text)} bytes]"
+
+
+def size_in_bytes(text: str) -> int:
+    """Return the length of *text* in UTF-8 without encoding all of a huge one at once."""
+    if text.isascii():
+        return len(text)
+    step = 1 << 20
+    return sum(len(text[start : start + step].encode("utf-8", "surrogatepass")) for start in range(0, len(text), step))
+
+
+def safe_text(value: object) -> str:
+    """Return `repr(value)`, bounded; a `repr` that raises is named instead."""
+    try:
+        text = repr(value)
+        return cut_text(text if type(text) is str else str.__str__(text), MAX_REPR)
+    except Exception as error:
+        return f"<{_name(type(value))}: repr raised {_name(type(error))}>"
+
+
+def text_of(value: object) -> str:
+    """Return what `str()` says if the type has a text form of its own, else `repr()`; bounded."""
+    kind = type(value)
+    try:
+        if kind.__str__ is object.__str__ or issubclass(kind, BaseException):
+            return safe_text(value)
+        text = str(value)
+        return cut_text(text if type(text) is str else str.__str__(text), MAX_REPR)
+    except Exception:
+        return safe_text(value)
+
+
+def _name(kind: type) -> str:
+    try:
+        return str(type.__dict__["__name__"].__get__(kind))
+    except Exception:
+        return "object"
+
+
+def printable(text: str) -> str:
+    """Return *text* with lone surrogates, which UTF-8 has no bytes for, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def bytes_text(value: Any, limit: int) -> str:
+    """Return bytes as text, what is not UTF-8 escaped, cut after *limit* bytes."""
+    view = memoryview(value)
+    size = view.nbytes
+    data = view.tobytes()[:limit] if view.ndim != 1 or view.itemsize != 1 else bytes(view[:limit])
+    text = data.decode("utf-8", "backslashreplace")
+    return text if size <= limit else f"{text}...[cut: {size} bytes]"
+
+
+def number_of(value: int) -> Any:
+    """Return an integer as the encoder takes it, every digit kept: as a number up to 4,000 digits, above that in hexadecimal."""
+    if -_INT64 <= value < 2 * _INT64:
+        return int(value)
+    if -_MAX_DECIMAL < value < _MAX_DECIMAL and not 0 < sys.get_int_max_str_digits() < 4001:
+        return orjson.Fragment(str(int(value)))
+    bits = value.bit_length()
+    if bits <= MAX_HEX_BITS:
+        return hex(value)
+    return f"{hex(value >> (bits - 1024))}...[cut: {math.ceil(bits / 8)} bytes]"
+
+
+def fields_of(value: Any, kind: type) -> dict[str, Any] | None:
+    """
+    Return the fields of a named tuple, dataclass, attrs or pydantic object by name; *None* for anything else.
+
+    A field declared ``repr=False`` (or, in pydantic, ``exclude=True``) is not for showing and left out.
+    """
+    if issubclass(kind, tuple):
+        names = getattr(kind, "_fields", None)
+        return dict(zip(names, tuple(value), strict=False)) if isinstance(names, tuple) else None
+    if hasattr(kind, "__dataclass_fields__"):
+        return _present(value, [field.name for field in dataclasses.fields(value) if field.repr])
+    if hasattr(kind, "__attrs_attrs__"):
+        return _present(value, [field.name for field in kind.__attrs_attrs__ if field.repr])
+    if hasattr(kind, "__pydantic_fields__") and hasattr(kind, "__pydantic_validator__"):
+        shown = [name for name, field in kind.__pydantic_fields__.items() if field.repr and not field.exclude]
+        return {**_present(value, shown), **(getattr(value, "__pydantic_extra__", None) or {})}
+    return None
+
+
+def _present(value: object, names: list[str]) -> dict[str, Any]:
+    """Return the attributes of these *names* that can be read."""
+    found: dict[str, Any] = {}
+    for name in names:
+        try:
+            found[name] = getattr(value, name)
+        except AttributeError:  # a slot without a value
+            continue
+        except Exception as error:
+            found[name] = f"<{_name(type(error))}>"
+    return found
+
+
+def is_mapping(kind: type) -> bool:
+    """Whether values of the type are mappings, by the book or by what they can do (headers of several libraries)."""
+    return issubclass(kind, Mapping) or (hasattr(kind, "items") and hasattr(kind, "keys") and hasattr(kind, "__getitem__"))
+
+
+def array_of(value: Any, kind: type, limit: int) -> Any:
+    """Return the Python form of a numpy scalar, or of the first *limit* items of an array; *NotImplemented* for anything else."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not issubclass(kind, numpy.generic | numpy.ndarray):
+        return NotImplemented
+    if value.dtype.kind in "mM" and not value.shape:
+        return str(value)
+    if value.dtype.kind in "mM":
+        value = value[:limit].astype(str)
+    if issubclass(kind, numpy.generic) or not value.shape:
+        found = value.item()
+        return str(value) if isinstance(found, numpy.generic) else found
+    per_row = max(1, value.size // max(1, value.shape[0]))
+    return value[: max(1, limit // per_row)].tolist() if per_row <= limit else numpy.array2string(value, threshold=100)

@@ -1,0 +1,296 @@
+"""
+The slow way from any value to what orjson takes: bounded in depth, in items and in characters, masking as it goes.
+
+Invariants:
+
+1. What comes out consists of exact dicts with text keys, lists, texts without lone surrogates, numbers, booleans and *None*.
+2. What is a secret never becomes part of it: a value is judged by its name before it is looked at.
+3. The caller's objects are read, never changed, and iterators and generators are not consumed.
+4. No key is lost: of two that look alike as text, the second gets ``_`` and a number.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from array import array
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+
+from fapilog._internal.forms import (
+    array_of,
+    bytes_text,
+    fields_of,
+    is_mapping,
+    number_of,
+    printable,
+    safe_text,
+    size_in_bytes,
+    text_of,
+)
+from fapilog.redaction import MASK, is_maskable, redaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
+MAX_DEPTH = 32
+MAX_KEY = 1_024
+MAX_ODD = 8_192  # characters of a text with lone surrogates
+MARGIN = 1_024  # characters beyond a cut that are still searched for secrets, so that none is cut in two
+RETRIES = 3
+
+_DICTS = frozenset((dict, OrderedDict, defaultdict, Counter))
+_NATIVE = (datetime, date, time, UUID)
+_LISTS = (list, tuple, AbstractSet, deque, range, array)
+_BYTES = (bytes, bytearray, memoryview)
+
+
+class Plain:
+    """
+    One pass over one value.
+
+    Args:
+        items: How many items of collections are taken in all.
+        room: How many characters of text are taken in all.
+    """
+
+    def __init__(self, items: int, room: int) -> None:
+        self.left = items
+        self.room = room
+        self._above: set[int] = set()
+        self._redactor = redaction.current
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        """Return *value* in its plain form."""
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            return self.text(value)
+        if kind is int:
+            return self._number(value)
+        if kind is float:
+            return value
+        if kind is dict:
+            return self._nested(value, value, depth, self._mapping)
+        return self._other(value, kind, depth)
+
+    def text(self, text: str) -> str:
+        """Return *text* without secrets, cut where the room ends."""
+        room = max(0, self.room)
+        size = len(text)
+        if size > MAX_ODD and room > MAX_ODD and not _is_encodable(text[:room]):
+            room = MAX_ODD  # each odd character becomes six
+        if size <= room:
+            self.room -= size
+            return printable(self._redactor.text(text))
+        self.room = 0
+        shown = self._redactor.text(text[: room + MARGIN])[:room]
+        return printable(f"{shown}...[cut: {size_in_bytes(text)} bytes]")
+
+    def _bytes(self, value: Any) -> str:
+        room = max(0, self.room) // 4  # an odd byte becomes four characters
+        size = memoryview(value).nbytes
+        if size <= room:
+            return self.text(bytes_text(value, size))
+        self.room = 0
+        shown = self._redactor.text(bytes_text(value, room + MARGIN))[:room]
+        return f"{shown}...[cut: {size} bytes]"
+
+    def _number(self, value: int) -> Any:
+        if self._redactor.rewrites and abs(value) > 9999:
+            digits = text_of(value)
+            if self._redactor.text(digits) != digits:
+                return self._redactor.text(digits)
+        return number_of(value)
+
+    def _other(self, value: Any, kind: type, depth: int) -> Any:
+        if issubclass(kind, enum.Enum):
+            return self.guarded(value.value, depth + 1) if depth < MAX_DEPTH else safe_text(value)
+        if issubclass(kind, str):
+            return self.text(str.__str__(value))
+        if issubclass(kind, int):
+            return self._number(int.__int__(value))
+        if issubclass(kind, float):
+            return float.__float__(value)
+        if issubclass(kind, _NATIVE):
+            return _native(value)
+        if issubclass(kind, _BYTES):
+            return self._bytes(value)
+        return self._collection(value, kind, depth)
+
+    def _collection(self, value: Any, kind: type, depth: int) -> Any:
+        fields = fields_of(value, kind)
+        if fields is not None:
+            return self._nested(fields, value, depth, self._mapping)
+        if is_mapping(kind):
+            return self._nested(value, value, depth, self._mapping)
+        if issubclass(kind, _LISTS):
+            return self._nested(value, value, depth, self._sequence)
+        found = array_of(value, kind, max(1, self.left))
+        if found is NotImplemented:
+            return self.text(text_of(value))
+        if type(found) is not list:
+            return self.value(found, depth + 1)
+        shown = self._nested(found, value, depth, self._sequence)
+        if len(found) < len(value) and type(shown) is list and (not shown or not str(shown[-1]).startswith("...[cut")):
+            shown.append(_cut_mark(value))
+        return shown
+
+    def _nested(self, value: Any, marker: object, depth: int, how: Callable[[Any, int], Any]) -> Any:
+        identity = id(marker)
+        if identity in self._above:
+            return "...[cut: cycle]"
+        if depth >= MAX_DEPTH:
+            return _cut_mark(value)
+        self._above.add(identity)
+        try:
+            return how(value, depth + 1)
+        finally:
+            self._above.discard(identity)
+
+    def _mapping(self, value: Any, depth: int) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        names = Names()
+        pairs = _pairs(value, self.left + 1)
+        named = _named_value(pairs)
+        for key, item in pairs:
+            if self.left <= 0 or self.room <= 0:
+                plain[names.free("...", plain)] = _cut_mark(value)
+                break
+            self.left -= 1
+            secret = self._redactor.is_secret(key) or (named is not None and key == "value" and self._redactor.is_secret(named))
+            name = names.free(self.key(key), plain)
+            plain[name] = MASK if secret and is_maskable(item) else self.guarded(item, depth)
+        return plain
+
+    def key(self, key: object) -> str:
+        """Return a key as text."""
+        if type(key) is not str:
+            key = _key_text(key)
+        self.room -= len(key)
+        shown = printable(self._redactor.text(key[: MAX_KEY + MARGIN]))
+        return shown if len(key) <= MAX_KEY else f"{shown[:MAX_KEY]}...[cut: {size_in_bytes(key)} bytes]"
+
+    def _sequence(self, value: Any, depth: int) -> list[Any]:
+        plain: list[Any] = []
+        for item in _items(value, self.left + 1):
+            if self.left <= 0 or self.room <= 0:
+                plain.append(_cut_mark(value))
+                break
+            self.left -= 1
+            name = pair_name(item)
+            if name is not None and self._redactor.is_secret(name) and is_maskable(item[1]):
+                plain.append([self.guarded(name, depth), MASK])
+            else:
+                plain.append(self.guarded(item, depth))
+        return plain
+
+    def guarded(self, item: Any, depth: int = 0) -> Any:
+        """Return the plain form of *item*; one that fights back is named instead."""
+        try:
+            return self.value(item, depth)
+        except Exception:
+            return self.text(safe_text(item))
+
+
+class Names:
+    """Keeps the names of one object apart, in constant time for each."""
+
+    def __init__(self) -> None:
+        self._repeats: dict[str, int] = {}
+
+    def free(self, name: str, taken: Mapping[str, Any]) -> str:
+        """Return *name*, or if it is *taken*, the name with ``_`` and a count of its own."""
+        free = name
+        while free in taken:
+            self._repeats[name] = count = self._repeats.get(name, 0) + 1
+            free = f"{name}_{count if count > 1 else ''}"
+        return free
+
+
+def pair_name(item: Any) -> str | bytes | None:
+    """Return the first member of a list or tuple of two if it may be a name."""
+    if (type(item) is tuple or type(item) is list) and len(item) == 2 and isinstance(item[0], str | bytes):
+        return item[0]
+    return None
+
+
+def _named_value(pairs: Sequence[tuple[Any, Any]]) -> object:
+    """Return the name in an object of the form ``{"name": ..., "value": ...}``, as lists of headers and variables have."""
+    if not 2 <= len(pairs) <= 4:
+        return None
+    found = {key: item for key, item in pairs if type(key) is str}
+    return found.get("name", found.get("key")) if "value" in found else None
+
+
+def _pairs(value: Any, limit: int) -> list[tuple[Any, Any]]:
+    """Return the first *limit* pairs of a mapping."""
+    kind = type(value)
+    for _ in range(RETRIES):
+        try:
+            if kind in _DICTS:
+                # A copy is made without running any other code, so another thread may change the dict as it likes.
+                return list(dict.copy(value).items()) if len(value) <= limit else list(itertools.islice(dict.items(value), limit))
+            return [(key, item) for key, item in itertools.islice(iter(value.items()), limit)]
+        except RuntimeError:  # it changed its size meanwhile
+            continue
+    raise ValueError("it never stands still")
+
+
+def _items(value: Any, limit: int) -> list[Any]:
+    kind = type(value)
+    if kind is list or kind is tuple or issubclass(kind, array):
+        return list(value[:limit])
+    for _ in range(RETRIES):
+        try:
+            return list(itertools.islice(_iterator(value, kind), limit))
+        except RuntimeError:
+            continue
+    raise ValueError("it never stands still")
+
+
+def _iterator(value: Iterable[Any], kind: type) -> Any:
+    """Return an iterator over *value*; over what a subclass of list or tuple really holds."""
+    for base in (list, tuple):
+        if issubclass(kind, base):
+            return base.__iter__(value)  # type: ignore[arg-type]
+    return iter(value)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _native(value: Any) -> Any:
+    try:
+        return orjson.Fragment(orjson.dumps(value, None, OPTIONS))
+    except Exception:  # a zone that raises, a subclass
+        return printable(text_of(value))
+
+
+def _key_text(key: object) -> str:
+    kind = type(key)
+    if issubclass(kind, str):
+        return str.__str__(key)
+    if issubclass(kind, bytes):
+        return bytes_text(key, MAX_KEY)
+    return text_of(key)
+
+
+def _cut_mark(value: Any) -> str:
+    try:
+        return f"...[cut: {len(value)} items]"
+    except Exception:
+        return "...[cut: more items]"
