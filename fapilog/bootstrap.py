@@ -259,4 +259,4 @@ def _configure_from_environment() -> None:
         configure_logging(load_settings(environ={}))
 
 
-coordinator.autoconfigure = _configure_from_environment
+coordinator.autoconfigure = route.begin = _configure_from_environment

@@ -29,7 +29,7 @@ from uuid import UUID
 import orjson
 
 from fapilog._internal.forms import bytes_text, cut_text, safe_text, text_of
-from fapilog._internal.plain import MAX_DEPTH, OPTIONS, Names, Plain, pair_name
+from fapilog._internal.plain import MAX_DEPTH, OPTIONS, Names, Plain, is_safe_moment, pair_name
 from fapilog.redaction import redaction
 
 __all__ = ["MAX_DEPTH", "cut_text", "encode_open", "safe_text"]
@@ -44,11 +44,11 @@ MAX_NAME = 256  # characters, in a line that has to be cut
 MARK_SIZE = 48  # bytes, of the longest mark
 MIN_SHARE = 64  # bytes of a field, when there are very many
 
-EQUALS, AT = b"=@"
+EQUALS, AT, QUOTE, BACKSLASH = b"=@'\\"  # as numbers, which bytes are searched for seven times as fast as for bytes
 
 _dumps = orjson.dumps
-_BRIEF = frozenset((int, float, bool, NoneType, datetime, date, UUID))
-_HOOKED = frozenset((Decimal, bytes, PosixPath, WindowsPath, timedelta))
+_BRIEF = frozenset((int, float, bool, NoneType, date, UUID))
+_CHECKED = frozenset((Decimal, bytes, PosixPath, WindowsPath, timedelta, datetime))
 _is_flat = _BRIEF.issuperset
 _MARK = re.compile(r"\.\.\.\[cut: (\d+) bytes\]\Z")
 
@@ -61,7 +61,7 @@ def default(value: object) -> str:
     """Return the text of one of the types that orjson does not know and that need no care; its hook."""
     if type(value) is bytes:
         return bytes_text(value, MAX_TEXT)
-    if type(value) in _HOOKED:
+    if type(value) in _CHECKED:
         return text_of(value)
     raise TypeError
 
@@ -91,7 +91,11 @@ def encode_open(record: dict[str, Any], max_bytes: int, doubtful: dict[str, Any]
         raw = b"" if redactor.rewrites else _dumps(fast, default, OPTIONS)
     except Exception:  # orjson refuses by several types, a user's object by any
         raw = b""
-    if not raw or len(raw) > max_bytes or ((EQUALS in raw or AT in raw) and redactor.suspects(raw)):
+    if (
+        not raw
+        or len(raw) > max_bytes
+        or ((EQUALS in raw or AT in raw or QUOTE in raw or BACKSLASH in raw) and redactor.suspects(raw))
+    ):
         return _encoded_slowly(record, max_bytes)
     return raw[:-1]
 
@@ -112,8 +116,8 @@ def _copied(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _copy(value: Any, kind: type, depth: int, left: list[int]) -> Any:
-    if kind in _HOOKED:
-        if kind is bytes and len(value) > MAX_TEXT:
+    if kind in _CHECKED:
+        if (kind is bytes and len(value) > MAX_TEXT) or (kind is datetime and not is_safe_moment(value)):
             raise _TooMuchError
         return value
     if kind not in {dict, list, tuple} or depth > MAX_DEPTH:

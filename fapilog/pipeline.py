@@ -109,6 +109,7 @@ class Route:
     Where this process's events go now. One per process, its attributes replaced in place.
 
     Attributes:
+        begin: Configures from the environment; called by the first log call of a process where nobody has.
         accept: ``accept(levelno, head) -> bool`` of the current queue; *head* is the line without identity and brace.
         configured: Whether `configure_logging()` was called here or in the process this one was forked from.
         by_hand: The `accept` of a hand-made worker, which `queue_sink` then prefers.
@@ -117,10 +118,11 @@ class Route:
         filtered: How many events the user's own processors dropped.
     """
 
-    __slots__ = ("accept", "by_hand", "configured", "exception_locals", "filtered", "max_bytes")
+    __slots__ = ("accept", "begin", "by_hand", "configured", "exception_locals", "filtered", "max_bytes")
 
     def __init__(self) -> None:
         self.accept: Callable[[int, bytes], bool] = _nowhere
+        self.begin: Callable[[], None] | None = None
         self.by_hand: Callable[[int, bytes], bool] | None = None
         self.configured = False
         self.max_bytes = 262_144
@@ -141,7 +143,26 @@ def redact(*, enabled: bool = True, keys: Iterable[str] = (), patterns: Iterable
     redaction.current = Redactor(enabled=enabled, keys=keys, patterns=patterns, reserved=SPECIAL)
 
 
-redact()
+class _Cold(Redactor):
+    """
+    The redactor of a process where nothing has been configured: the first log call has the environment read.
+
+    It asks here because every log call does, so that none pays for the question once the answer is known. Later would be too
+    late: the first event, too, is masked as the environment says.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(reserved=SPECIAL)
+        self.are_plain = self._begin
+
+    def _begin(self, _names: Iterable[object]) -> bool:
+        self.are_plain = lambda _names: False
+        if route.begin is not None and not route.configured:
+            route.begin()
+        return False
+
+
+redaction.current = _Cold()
 
 
 def emit(
@@ -173,16 +194,14 @@ def emit(
         record = {"timestamp": stamp, "level": level, "event": event, "logger": name, **fields}
         if name is None:
             del record["logger"]
-        # The names of ours hold what is brief, but for the event.
-        brief = type(event) is str and len(event) <= MAX_TEXT
+        brief = type(event) is str and len(event) <= MAX_TEXT  # as the other fields of ours are
         head = encode_open(record, route.max_bytes, fields if brief else None)
     except structlog.DropEvent:
         route.filtered += 1
         return
     except Exception as error:
         head = _last_word(level, name, event, error)
-    # A try of its own: whatever is thrown in here (by a signal handler, say), the event was taken or not, and is not sent again.
-    try:
+    try:  # of its own: whatever a signal handler throws in here, the event was taken or not, and is not sent again
         route.accept(levelno, head)
     except Exception as error:
         note("accept", f"an exception came up in the middle of a log call, which does not raise: {error!r}")

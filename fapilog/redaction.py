@@ -7,10 +7,10 @@ Invariants:
    What stands under it is masked whole; *None*, *True* and *False* are no secrets and stay.
 2. Words that only contain such a word are none (``author``, ``tokenizer``), nor are measures and marks of a secret
    (``token_count``, ``password_changed_at``).
-3. Text is searched for ``name=value`` with such a name, and for what stands before the ``@`` of a URL. Free text and JSON
-   inside of a text are not understood; patterns are there for these.
+3. Text is searched for ``name=value`` and ``"name": value`` with such a name, and for what stands before the ``@`` of a URL.
+   Other free text is not understood; patterns are there for it.
 4. The cost is linear in the text, whatever it holds: every expression here takes each character a bounded number of times.
-5. An event with nothing to hide costs a look-up of its names in a set, and a search for two characters in its line.
+5. An event with nothing to hide costs a look-up of its names in a set, and a search for four characters in its line.
 
 The set of names known to be harmless is a cache: it is bounded, threads may fill it at once, and losing an entry costs time only.
 """
@@ -22,10 +22,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from fapilog._internal.credentials import MASK, has_user, names_in_line, without_members, without_pairs, without_users
+
+__all__ = ["MASK", "Redaction", "Redactor", "is_maskable", "redaction"]
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-MASK = "***"
 MAX_NAME = 256  # characters of a name that are looked at
 MAX_KNOWN = 10_000
 
@@ -55,14 +58,6 @@ _ONLY_IN_TEXT = frozenset(("sig", "signature"))
 #: What is in every name of a secret: most names are told apart by this alone.
 _HINT = re.compile("pass|pwd?|secret|token|key|auth|cookie|cred|[cx]srf|cv[cv]|jwt|otp|bearer|session|sig", re.IGNORECASE)
 _WORD = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
-
-_NAME = r"[\w.%\[\]-]"
-#: In a line, where line ends and the like are two characters. The possessive ``++`` makes each run of name characters cost once.
-_NAMES_IN_LINE = re.compile(rf"(?:\\u[0-9a-f]{{4}}|\\.|(?<![\w.%\[\]\\-]))({_NAME}++)=".encode())
-_USER_IN_LINE = re.compile(rb"//(?:[^/?#\s\"\\@]|\\[\"\\])*+@")
-_NAMES = re.compile(rf"(?<!{_NAME})({_NAME}++)=", re.ASCII)
-_VALUE = re.compile(r"\"[^\"]*+\"|'[^']*+'|\"?'?[^\s&;'\"]*+")
-_USER = re.compile(r"(?<=//)[^/?#\s\"]++")
 
 _BEARER = re.compile(r"\b(bearer|basic|digest|negotiate|token)([ \t]+)[A-Za-z0-9._~+/=-]{8,}+", re.IGNORECASE)
 _JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]*+)?")
@@ -153,13 +148,13 @@ class Redactor:
         )
 
     def suspects(self, line: bytes) -> bool:
-        """Whether an encoded line, which holds ``=`` or ``@``, may hold what `text()` would mask; sure when it says no."""
+        r"""Whether an encoded line with one of the signs ``=@'\`` may hold what `text()` would mask; sure when it says no."""
         if not self.enabled:
             return False
-        names = _NAMES_IN_LINE.findall(line)
+        names = names_in_line(line)
         if names and not self._quiet.issuperset(names) and any(map(self._is_secret_in_text, names)):
             return True
-        return b"@" in line and _USER_IN_LINE.search(line) is not None
+        return has_user(line)
 
     def _is_secret_in_text(self, name: str | bytes) -> bool:
         if name in self._quiet:
@@ -171,28 +166,18 @@ class Redactor:
         return False
 
     def text(self, text: str) -> str:
-        """Return *text* without the credentials of URLs, the values of secrets in ``name=value``, and what patterns match."""
+        """Return *text* without the credentials of URLs, the values of secrets, and what patterns match."""
         if not self.enabled:
             return text
         if "=" in text:
-            text = self._without_pairs(text)
+            text = without_pairs(text, self._is_secret_in_text)
+        if ":" in text and ("'" in text or '"' in text):
+            text = without_members(text, self._is_secret_in_text)
         if "@" in text:
-            text = _USER.sub(_masked_user, text)
+            text = without_users(text)
         for search in self._searches:
             text = search(text)
         return text
-
-    def _without_pairs(self, text: str) -> str:
-        parts = []
-        end = 0
-        for found in _NAMES.finditer(text):
-            # What an earlier value has swallowed is gone; a value is measured only behind the name of a secret.
-            if found.start() >= end and self._is_secret_in_text(found.group(1)):
-                value = _VALUE.match(text, found.end())
-                if value is not None and value.group():
-                    parts += [text[end : found.end()], MASK]
-                    end = value.end()
-        return "".join([*parts, text[end:]]) if parts else text
 
 
 def _exact(name: Any) -> str | bytes | None:
@@ -203,11 +188,6 @@ def _exact(name: Any) -> str | bytes | None:
     if issubclass(kind, str):
         return str.__str__(name)
     return bytes.__getitem__(name, slice(None)) if issubclass(kind, bytes) else None
-
-
-def _masked_user(found: re.Match[str]) -> str:
-    _, at, host = found.group().rpartition("@")
-    return f"{MASK}@{host}" if at else found.group()
 
 
 def _remember(names: set[object], name: str | bytes) -> None:

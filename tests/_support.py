@@ -17,7 +17,7 @@ from fapilog import bootstrap
 from fapilog import logger as logger_module
 from fapilog._internal.state import ProcessState
 from fapilog.coordinator import coordinator
-from fapilog.pipeline import gates, route
+from fapilog.pipeline import gates, redact, route
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +106,8 @@ def process_restored():
         route.by_hand = None
         route.filtered = 0
         route.max_bytes = 262_144
+        route.exception_locals = False
+        redact()
         logger_module.processors[:] = []
         gates.set(rules.pop("", 20), rules)
         structlog.reset_defaults()
@@ -123,5 +125,6 @@ def caught_events():
         return True
 
     with process_restored():
+        redact()
         route.accept = accept
         yield events

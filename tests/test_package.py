@@ -20,8 +20,10 @@ MODULES = {
 
 #: From the bottom up; a module imports only modules of lines above its own. `fapilog` itself and empty packages stand outside.
 LAYERS = """
-fapilog.errors fapilog.identity fapilog.redaction fapilog._internal.notes fapilog._internal.accounting fapilog._internal.forms
-fapilog._internal.native fapilog._internal.owner fapilog._internal.plain fapilog._internal.exceptions
+fapilog.errors fapilog.identity fapilog._internal.credentials fapilog._internal.accounting fapilog._internal.forms
+fapilog.redaction
+fapilog._internal.notes fapilog._internal.plain
+fapilog._internal.native fapilog._internal.owner fapilog._internal.exceptions
 fapilog.typing fapilog.results fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
 fapilog._internal.arbiter fapilog._internal.settling
 fapilog._internal.executor fapilog._internal.rundir fapilog.settings fapilog.pipeline

@@ -355,10 +355,10 @@ def test_a_value_changed_right_after_the_call(log, caught) -> None:
 def test_an_event_that_our_own_code_could_not_take(log, caught, monkeypatch) -> None:
     """At least its text is written, as it was, with the error beside it."""
 
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(pipeline, "_settled", broken)
+    monkeypatch.setattr(pipeline, "settled", broken)
     log.info("hello", pid=1)
     assert caught[0]["event"] == "hello"
     assert "ours" in caught[0]["pipeline_error"]

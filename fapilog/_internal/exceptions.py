@@ -18,9 +18,11 @@ Frames are outermost first: ``{"file": ..., "line": ..., "function": ..., "local
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from fapilog._internal.forms import cut_text, safe_text
+from fapilog._internal.plain import Plain
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,6 +33,8 @@ MAX_EXCEPTIONS = 200  # in all
 MAX_NOTES = 20
 MAX_MESSAGE = 16_384
 MAX_LOCALS = 50  # of one frame
+MAX_FRAME_TEXT = 8_192  # characters of one frame's locals
+MAX_LOCALS_TEXT = 65_536  # of all frames'
 MAX_WALK = 100_000  # frames and links that are counted
 
 _cause_of: Any = BaseException.__dict__["__cause__"].__get__
@@ -49,7 +53,7 @@ def told(error: BaseException, traceback: TracebackType | None = None, *, with_l
     Args:
         error: The exception.
         traceback: Its own by default.
-        with_locals: Whether frames carry their local variables, as they are.
+        with_locals: Whether frames carry their local variables.
     """
     return _Teller(with_locals=with_locals).exception(error, traceback, 0)
 
@@ -59,6 +63,7 @@ class _Teller:
         self._with_locals = with_locals
         self._above: set[int] = set()
         self._left = MAX_EXCEPTIONS
+        self._room = MAX_LOCALS_TEXT
 
     def exception(self, error: BaseException, traceback: TracebackType | None, depth: int) -> dict[str, Any]:
         kind = type(error)
@@ -115,10 +120,21 @@ class _Teller:
 
     def _frame(self, link: TracebackType) -> dict[str, Any]:
         code = link.tb_frame.f_code
-        frame: dict[str, Any] = {"file": code.co_filename, "line": link.tb_lineno, "function": code.co_qualname}
+        frame: dict[str, Any] = {"file": code.co_filename, "line": link.tb_lineno, "function": code.co_name}
         if self._with_locals:
-            frame["locals"] = _locals(link)
+            frame["locals"] = self._locals(link)
         return frame
+
+    def _locals(self, link: TracebackType) -> dict[str, Any]:
+        """Return the local variables of a frame in plain form, without secrets and with little of what is large."""
+        try:
+            items = list(itertools.islice(link.tb_frame.f_locals.items(), MAX_LOCALS))
+        except Exception:
+            return {}
+        plain = Plain(4 * MAX_LOCALS, min(MAX_FRAME_TEXT, self._room))
+        shown = plain.guarded(dict(items))
+        self._room -= MAX_FRAME_TEXT - max(0, plain.room)
+        return shown if isinstance(shown, dict) else {}
 
 
 def _text(read: Any, kind: type) -> str:
@@ -145,21 +161,6 @@ def _notes(error: BaseException) -> list[str]:
         return [safe_text(given)]
     shown = [cut_text(note, MAX_MESSAGE) if type(note) is str else safe_text(note) for note in given[:MAX_NOTES]]
     return shown if len(given) <= MAX_NOTES else [*shown, f"...[cut: {len(given)} items]"]
-
-
-def _locals(link: TracebackType) -> dict[str, Any]:
-    """Return the local variables of a frame; objects as their `repr()`, since an exception is no place to unfold them."""
-    try:
-        items = list(link.tb_frame.f_locals.items())
-    except Exception:
-        return {}
-    shown = {name: value if type(value) in _AS_THEY_ARE else safe_text(value) for name, value in items[:MAX_LOCALS]}
-    if len(items) > MAX_LOCALS:
-        shown["..."] = f"...[cut: {len(items)} items]"
-    return shown
-
-
-_AS_THEY_ARE = frozenset((str, bytes, int, float, bool, type(None), dict, list, tuple, set))
 
 
 def _chain_length(error: BaseException | None) -> int:

@@ -41,7 +41,7 @@ def safe_text(value: object) -> str:
         text = repr(value)
         return cut_text(text if type(text) is str else str.__str__(text), MAX_REPR)
     except Exception as error:
-        return f"<{_name(type(value))}: repr raised {_name(type(error))}>"
+        return f"<{name_of(type(value))}: repr raised {name_of(type(error))}>"
 
 
 def text_of(value: object) -> str:
@@ -56,7 +56,8 @@ def text_of(value: object) -> str:
         return safe_text(value)
 
 
-def _name(kind: type) -> str:
+def name_of(kind: type) -> str:
+    """Return the name of a type, whatever its metaclass says."""
     try:
         return str(type.__dict__["__name__"].__get__(kind))
     except Exception:
@@ -117,7 +118,7 @@ def _present(value: object, names: list[str]) -> dict[str, Any]:
         except AttributeError:  # a slot without a value
             continue
         except Exception as error:
-            found[name] = f"<{_name(type(error))}>"
+            found[name] = f"<{name_of(type(error))}>"
     return found
 
 
@@ -135,6 +136,10 @@ def array_of(value: Any, kind: type, limit: int) -> Any:
         return str(value)
     if value.dtype.kind in "mM":
         value = value[:limit].astype(str)
+    if value.dtype.names:
+        rows = value[:limit].tolist() if value.shape else [value.item()]
+        shown = [dict(zip(value.dtype.names, row, strict=False)) for row in rows]
+        return shown if value.shape else shown[0]
     if issubclass(kind, numpy.generic) or not value.shape:
         found = value.item()
         return str(value) if isinstance(found, numpy.generic) else found

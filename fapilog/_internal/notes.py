@@ -8,9 +8,12 @@ import os
 import sys
 import time
 
+from fapilog.redaction import Redactor
+
 INTERVAL = 30.0
 _STDERR = 2
 _last: dict[str, float] = {}
+_redactor = Redactor()  # whatever `FAPILOG_REDACT` says: an error of a sink may show its address with the password
 
 
 def forget() -> None:
@@ -31,7 +34,7 @@ def note(kind: str, message: str) -> None:
     if now - _last.get(kind, -INTERVAL) < INTERVAL:
         return
     _last[kind] = now
-    text = f"fapilog[{os.getpid()}]: {message}\n"
+    text = f"fapilog[{os.getpid()}]: {_redactor.text(message)}\n"
     try:
         os.write(_STDERR, text.encode("utf-8", "backslashreplace"))
     except OSError:

@@ -17,9 +17,10 @@ from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timezone
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -28,6 +29,7 @@ from fapilog._internal.forms import (
     bytes_text,
     fields_of,
     is_mapping,
+    name_of,
     number_of,
     printable,
     safe_text,
@@ -121,7 +123,7 @@ class Plain:
         if issubclass(kind, float):
             return float.__float__(value)
         if issubclass(kind, _NATIVE):
-            return _native(value)
+            return _native(value, kind)
         if issubclass(kind, _BYTES):
             return self._bytes(value)
         return self._collection(value, kind, depth)
@@ -161,7 +163,8 @@ class Plain:
         names = Names()
         pairs = _pairs(value, self.left + 1)
         named = _named_value(pairs)
-        for key, item in pairs:
+        for given, item in pairs:
+            key = given.value if issubclass(type(given), enum.Enum) else given
             if self.left <= 0 or self.room <= 0:
                 plain[names.free("...", plain)] = _cut_mark(value)
                 break
@@ -197,8 +200,8 @@ class Plain:
         """Return the plain form of *item*; one that fights back is named instead."""
         try:
             return self.value(item, depth)
-        except Exception:
-            return self.text(safe_text(item))
+        except Exception as error:
+            return self.text(_named(item, error))
 
 
 class Names:
@@ -259,7 +262,7 @@ def _items(value: Any, limit: int) -> list[Any]:
 
 def _iterator(value: Iterable[Any], kind: type) -> Any:
     """Return an iterator over *value*; over what a subclass of list or tuple really holds."""
-    for base in (list, tuple):
+    for base in (list, tuple, set, frozenset, deque):
         if issubclass(kind, base):
             return base.__iter__(value)  # type: ignore[arg-type]
     return iter(value)
@@ -273,11 +276,21 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _native(value: Any) -> Any:
-    try:
+def is_safe_moment(value: Any) -> bool:
+    """Whether orjson may have a datetime or time: it crashes where a zone of the user's own raises (3.11; found here)."""
+    zone = value.tzinfo
+    return zone is None or type(zone) is timezone or type(zone) is ZoneInfo
+
+
+def _native(value: Any, kind: type) -> Any:
+    if kind is datetime and is_safe_moment(value):
         return orjson.Fragment(orjson.dumps(value, None, OPTIONS))
-    except Exception:  # a zone that raises, a subclass
-        return printable(text_of(value))
+    if kind is UUID or kind is date:
+        return orjson.Fragment(orjson.dumps(value, None, OPTIONS))
+    try:
+        return printable(str(kind.__str__(value)) if issubclass(kind, UUID) else value.isoformat())
+    except Exception:  # a zone that raises
+        return printable(text_of(value.replace(tzinfo=None))) if hasattr(kind, "tzinfo") else text_of(value)
 
 
 def _key_text(key: object) -> str:
@@ -287,6 +300,15 @@ def _key_text(key: object) -> str:
     if issubclass(kind, bytes):
         return bytes_text(key, MAX_KEY)
     return text_of(key)
+
+
+def _named(item: object, error: Exception) -> str:
+    """Return a text for what could not be unfolded; a collection is not asked for its `repr()`, which may have no end."""
+    kind = type(item)
+    try:
+        return f"<{name_of(kind)}: {name_of(type(error))}>" if issubclass(kind, _LISTS) or is_mapping(kind) else safe_text(item)
+    except Exception:
+        return f"<{name_of(kind)}>"
 
 
 def _cut_mark(value: Any) -> str:

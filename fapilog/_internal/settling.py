@@ -32,12 +32,12 @@ def settled(fields: dict[str, Any], level: str, stamp: object, *, with_locals: b
     """
     fields = dict(fields) if len(fields) <= MAX_FIELDS else _fewer(fields)
     given = fields.get("timestamp")
-    if isinstance(given, str) and _OUR_TIMESTAMP.fullmatch(given):
+    if type(given) is str and _OUR_TIMESTAMP.fullmatch(given):
         stamp = fields.pop("timestamp")
-    if fields.get("level") == level:
+    if type(fields.get("level")) is str and fields["level"] == level:
         del fields["level"]
     _exception_in_place(fields, with_locals=with_locals)
-    if fields.pop("stack_info", False):
+    if _is_true(fields.pop("stack_info", False)):
         fields.setdefault("stack", _STACK(None, "", {"stack_info": True})["stack"])
     for name in [name for name in fields if name in _CLASHING]:
         kept = name + "_"
@@ -46,6 +46,13 @@ def settled(fields: dict[str, Any], level: str, stamp: object, *, with_locals: b
         fields[kept] = fields.pop(name)
     _mask(fields)
     return stamp, fields
+
+
+def _is_true(value: object) -> bool:
+    try:
+        return bool(value)
+    except Exception:  # an array, an object that fights back
+        return True
 
 
 def _fewer(fields: dict[str, Any]) -> dict[str, Any]:
@@ -64,11 +71,11 @@ def _mask(fields: dict[str, Any]) -> None:
 
 def _exception_in_place(fields: dict[str, Any], *, with_locals: bool) -> None:
     given = fields.pop("exc_info", None)
-    if not given:
+    if issubclass(type(given), BaseException):
+        exc_info: Any = (type(given), given, None)
+    elif not _is_true(given):
         return
-    if isinstance(given, BaseException):
-        exc_info: Any = (type(given), given, given.__traceback__)
-    elif isinstance(given, tuple):
+    elif type(given) is tuple:
         exc_info = given
     else:
         exc_info = sys.exc_info()
