@@ -21,13 +21,15 @@ MODULES = {
 #: From the bottom up; a module imports only modules of lines above its own. `fapilog` itself and empty packages stand outside.
 LAYERS = """
 fapilog.errors fapilog.identity fapilog._internal.notes fapilog._internal.accounting
-fapilog._internal.native fapilog._internal.owner
+fapilog._internal.native fapilog._internal.owner fapilog._internal.kin
 fapilog.typing fapilog.results fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
 fapilog._internal.arbiter
 fapilog._internal.executor fapilog._internal.rundir fapilog.settings fapilog.pipeline
 fapilog._internal.forking
 fapilog._internal.event_queue fapilog._internal.delivery fapilog._internal.threaded fapilog._internal.direct fapilog.logger
-fapilog.sinks.base fapilog.sinks.console
+fapilog.sinks.base fapilog.sinks.terminal
+fapilog.sinks.tracebacks
+fapilog.sinks.console
 fapilog.sinks.file fapilog.sinks.stream
 fapilog.sinks
 fapilog._internal.worker
