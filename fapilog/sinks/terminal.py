@@ -50,13 +50,14 @@ def shortened(text: str, limit: int) -> str:
     """
     Return *text* cut to *limit* characters, with the mark of a cut value when it was longer.
 
-    A value that was cut before keeps the size that its mark names.
+    A value that was cut before keeps the size that its mark names. The mark comes on top of the limit.
     """
     if len(text) <= limit:
         return text
-    earlier = _MARK.search(text, max(limit, len(text) - _LONGEST_MARK))
-    mark = earlier.group() if earlier else f"...[cut: {len(text.encode('utf-8', 'surrogatepass'))} bytes]"
-    return text[:limit] + mark
+    earlier = _MARK.search(text, len(text) - _LONGEST_MARK)
+    if earlier:
+        return text[: min(limit, earlier.start())] + earlier.group()
+    return f"{text[:limit]}...[cut: {len(text.encode('utf-8', 'surrogatepass'))} bytes]"
 
 
 def json_for_terminal(line: bytes) -> bytes:
