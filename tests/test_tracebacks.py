@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import traceback
 from typing import Any
 
@@ -170,6 +169,15 @@ def test_a_message_and_a_note_of_several_lines() -> None:
     ]
 
 
+def test_more_than_the_form_has() -> None:
+    """It stands below the message: an `exception` of the user's own may look like one of ours."""
+    assert below(exception={"type": "card_error", "code": 402, "why": "a\nb"}) == [
+        "card_error",
+        "    code = 402",
+        r"    why = a\nb",
+    ]
+
+
 def test_marks_of_what_was_cut() -> None:
     """They stand where the rest would be: frames, a cause, a context, members, notes, locals."""
     mark = "...[cut: 120 items]"
@@ -302,9 +310,8 @@ def test_odd_values_within(place: str, value: Any) -> None:
 
 def test_a_traceback_deeper_than_the_stack() -> None:
     """An event that Python cannot walk is shown as text, on one line."""
-    deep = '{"type":"E","cause":' * 5_000 + "null" + "}" * 5_000
+    deep = '{"type":"E","cause":' * 100_000 + "null" + "}" * 100_000
     text = shown(f'{{"event":"e","exception":{deep}}}'.encode())
 
     assert text.count("\n") == 1
     assert text.startswith("(unreadable) ")
-    assert sys.getrecursionlimit() < 5_000

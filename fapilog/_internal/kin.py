@@ -4,8 +4,7 @@ Whether this process is one of several of its program, so that what people read 
 The worker number alone cannot say it: a script by itself is worker 1, and so is the first of four workers. What can is where the
 process comes from and what it has done. Any of these is enough, and it stays:
 
-- it is a server's master or worker, or was forked, by a hook of ours or not (`declare()`, called at the start of its hub);
-- it forks (`declare()`, called just before, so the child knows it too);
+- it forks, or was forked (`declare()`, called just before a fork, so both sides know);
 - it runs under gunicorn, hooks of ours or not: only gunicorn's own start loads `gunicorn.arbiter`;
 - it was started by `multiprocessing`, or has started a process by it.
 

@@ -13,7 +13,6 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from fapilog._internal import kin
 from fapilog._internal.accounting import Reason
 from fapilog._internal.event_queue import EventQueue
 from fapilog._internal.hub import ProcessHub
@@ -31,8 +30,6 @@ def new_hub(state: ProcessState, spec: Spec) -> ProcessHub:
     """Return a hub for the process of *state*, not yet started."""
     # Once the main thread has ended, a new daemon thread would not live to deliver: the exit doors may have been passed.
     ending = not threading.main_thread().is_alive()
-    if state.role or state.generation:
-        kin.declare()
     synchronous = not spec.settings.queue_enabled or state.role == "master" or ending or _no_gil()
     sinks = [sink.fresh() for sink in spec.sinks]  # type: ignore[attr-defined]
     return ProcessHub(spec.settings, _queue_of(state, spec), state.books, sinks, synchronous=synchronous)

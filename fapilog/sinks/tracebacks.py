@@ -35,6 +35,8 @@ ERROR = "1;31"
 CAUSE = "The above exception was the direct cause of the following exception:"
 CONTEXT = "During handling of the above exception, another exception occurred:"
 _UNNAMED_MODULES = (None, "", "builtins", "__main__")
+_KNOWN = frozenset(("type", "module", "message", "notes", "frames", "cause", "context", "exceptions"))
+_dumps = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def traceback_lines(exception: Any, paint: Paint) -> list[str] | None:
@@ -155,6 +157,7 @@ def _described(error: dict[str, Any]) -> Iterator[str]:
     first, *others = _lines(message) if message not in (None, "") else [""]
     yield f"{name}: {first}" if first or others else name
     yield from (BEYOND + line for line in others)
+    yield from (f"{BEYOND}{_text(key)} = {_text(value)}" for key, value in error.items() if key not in _KNOWN)
 
 
 def _notes(notes: Any) -> Iterator[str]:
@@ -204,5 +207,5 @@ def _lines(value: Any) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else _dumps(value)
     return clean(shortened(text, TEXT_LIMIT))
