@@ -27,7 +27,7 @@ fapilog._internal.arbiter
 fapilog._internal.executor fapilog._internal.rundir fapilog.settings fapilog.pipeline
 fapilog._internal.forking
 fapilog._internal.event_queue fapilog._internal.delivery fapilog._internal.threaded fapilog._internal.direct fapilog.logger
-fapilog.sinks.base fapilog.sinks.terminal
+fapilog.sinks.base fapilog.sinks.terminal fapilog.sinks.sources
 fapilog.sinks.tracebacks
 fapilog.sinks.console
 fapilog.sinks.file fapilog.sinks.stream

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import sys
 import traceback
+import types
 from typing import Any
 
 import pytest
 
 from fapilog.sinks.console import INDENT, shown
+from fapilog.sinks.sources import source_line
+from fapilog.sinks.stream import StreamSink
 from fapilog.sinks.tracebacks import CAUSE, CONTEXT, LINES_LIMIT, TEXT_LIMIT
 
 FIELDS = {"timestamp": "2026-01-02T03:04:05.678901Z", "level": "error", "event": "failed", "logger": "app"}
@@ -267,6 +273,51 @@ def test_a_traceback_as_text() -> None:
     """It is shown line by line; structlog's `format_exc_info` and other libraries make such."""
     text = "".join(traceback.format_exception(raised(ValueError("wrong"))))
     assert below(exception=text) == text.removesuffix("\n").split("\n")
+
+
+def here(text: str = "") -> int:
+    """Return the number of the line that calls this."""
+    return sys._getframe(1).f_lineno
+
+
+def test_source_lines(monkeypatch) -> None:
+    """The stream sink shows the code of frames from files of loaded modules, on the line below the frame."""
+    frame = {"file": __file__, "line": here("\u202e"), "function": "test_source_lines"}
+    code = '    frame = {"file": __file__, "line": here("\\u202e"), "function": "test_source_lines"}'
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", written)
+    line = json.dumps({**FIELDS, "exception": {"type": "E", "frames": [frame]}, "stack": [frame]}).encode()
+    StreamSink("stdout", form="console").write_now([line])
+
+    assert [text.removeprefix(INDENT) for text in written.getvalue().split("\n")].count(code) == 2
+
+
+def test_source_lines_of_other_files(tmp_path) -> None:
+    """A file that no module was loaded from is not opened, even a pipe that would never answer; no line is an error."""
+    secret = tmp_path / "secret"
+    secret.write_text("hidden\n")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    assert [source_line(str(path), 1) for path in (secret, pipe, "/dev/zero", "", "nowhere.py")] == [""] * 5
+    assert source_line(__file__, 1).startswith('"""Tracebacks in the console form')
+    assert [source_line(__file__, line) for line in (0, -1, 10**9)] == [""] * 3
+
+
+def test_source_lines_of_modules_that_fight_back(monkeypatch) -> None:
+    """A module whose attributes cannot be read, or that would be loaded by a look at it, is passed over."""
+
+    class Lazy(types.ModuleType):
+        def __getattribute__(self, name: str) -> Any:
+            raise AssertionError(name)
+
+    lazy = Lazy("lazy")
+    object.__getattribute__(lazy, "__dict__")["__file__"] = ["odd"]
+    for number, module in enumerate([lazy, None, object(), 17]):
+        monkeypatch.setitem(sys.modules, f"fapilog_test_{number}", module)
+
+    assert source_line("not loaded", 1) == ""
+    assert source_line(__file__, 3) == "from __future__ import annotations"
 
 
 OLD = [{"exc_type": "ValueError", "exc_value": "a\nb", "frames": [{"filename": "x.py", "lineno": 7, "name": "f"}]}]

@@ -12,7 +12,8 @@ Invariants:
 2. No control character, line end, direction mark or invisible character of a value comes out raw (`terminal.clean()`).
 3. It is bounded: a value has at most `VALUE_LIMIT` characters, the fields of an event `FIELDS_LIMIT`, a traceback
    `tracebacks.LINES_LIMIT` lines, each cut with the mark. The JSON form is complete.
-4. `shown()` never raises an `Exception`. It needs nothing but the line: no hub, no process of the event's.
+4. `shown()` never raises an `Exception`. It needs nothing but the line: no hub, not the process of the event; only what it is
+   given as *source* reads files.
 
 The time is the local one, of the time zone of the process that shows it, without the date; the JSON form has both, in UTC.
 """
@@ -28,13 +29,14 @@ from typing import TYPE_CHECKING, Any
 
 from fapilog.identity import HUB_FIELDS
 from fapilog.sinks.terminal import ansi, clean, is_clean, plain, shortened
-from fapilog.sinks.tracebacks import stack_lines, traceback_lines
+from fapilog.sinks.tracebacks import no_source, stack_lines, traceback_lines
 from fapilog.typing import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fapilog.sinks.terminal import Paint
+    from fapilog.sinks.tracebacks import Source
 
 INDENT = "    "
 VALUE_LIMIT = 4_096
@@ -52,7 +54,7 @@ _TIMESTAMP = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2})(:[0-9]{
 _NOT_BARE = re.compile(r"[\s=\"]|^[\[{]|^(?:true|false|null|-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)$")
 
 
-def shown(line: bytes, *, colours: bool = False, worker: bool = False) -> str:
+def shown(line: bytes, *, colours: bool = False, worker: bool = False, source: Source = no_source) -> str:
     """
     Return *line*, an event as JSON from wherever, in the console form, its newline included; any thread.
 
@@ -62,9 +64,10 @@ def shown(line: bytes, *, colours: bool = False, worker: bool = False) -> str:
         line: In UTF-8, with or without its newline.
         colours: With the escape sequences of a terminal's colours.
         worker: With a column for the worker number: for several processes on one terminal.
+        source: What to ask for the code of a traceback's frames; by default there is none.
     """
     try:
-        return render(_decoded(line), colours=colours, worker=worker)
+        return render(_decoded(line), colours=colours, worker=worker, source=source)
     except Exception:
         text = line[:FIELDS_LIMIT].decode("utf-8", "backslashreplace").rstrip("\r\n")
         mark = f"...[cut: {len(line)} bytes]" if len(line) > FIELDS_LIMIT else ""
@@ -78,11 +81,11 @@ def _decoded(line: bytes) -> dict[str, Any]:
         return dict(json.loads(line))  # orjson refuses the escape of a lone surrogate, which others write
 
 
-def render(fields: dict[str, Any], *, colours: bool = False, worker: bool = False) -> str:
+def render(fields: dict[str, Any], *, colours: bool = False, worker: bool = False, source: Source = no_source) -> str:
     """Return the event that *fields* says in the console form, its newline included; see `shown()`."""
     paint = ansi if colours else plain
-    stack = stack_lines(fields.get("stack"))
-    exception = traceback_lines(fields.get("exception"), paint)
+    stack = stack_lines(fields.get("stack"), source)
+    exception = traceback_lines(fields.get("exception"), paint, source)
     below = {name for name, lines in (("stack", stack), ("exception", exception)) if lines}
     pairs = {name: value for name, value in fields.items() if name not in _IN_COLUMNS and name not in below}
     first = " ".join([*_columns(fields, paint, worker=worker), *_pairs(pairs, paint), *_logger(fields, paint)]).rstrip(" ")

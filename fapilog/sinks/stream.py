@@ -28,6 +28,7 @@ from fapilog._internal.executor import SinkExecutor
 from fapilog.errors import SinkUnavailable
 from fapilog.sinks.base import LineWriter, write_or_unavailable
 from fapilog.sinks.console import shown
+from fapilog.sinks.sources import source_line
 from fapilog.sinks.terminal import json_for_terminal, wants_colours
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ class StreamSink:
         colours = wants_colours(os.environ, terminal=terminal)
         worker = self._beside_others or kin.several()
         encoding = "utf-8" if fd is None else _encoding_of(stream)
-        return [shown(line, colours=colours, worker=worker).encode(encoding, "backslashreplace") for line in lines]
+        texts = [shown(line, colours=colours, worker=worker, source=source_line) for line in lines]
+        return [text.encode(encoding, "backslashreplace") for text in texts]
 
 
 def _encoding_of(stream: Any) -> str:

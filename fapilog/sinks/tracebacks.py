@@ -21,9 +21,12 @@ from typing import TYPE_CHECKING, Any
 from fapilog.sinks.terminal import clean, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from fapilog.sinks.terminal import Paint
+
+    #: Returns what stands in a line of a file, or nothing.
+    Source = Callable[[str, int], str]
 
 TEXT_LIMIT = 8_192
 LINES_LIMIT = 1_000
@@ -39,21 +42,26 @@ _KNOWN = frozenset(("type", "module", "message", "notes", "frames", "cause", "co
 _dumps = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def traceback_lines(exception: Any, paint: Paint) -> list[str] | None:
+def no_source(_file: str, _line: int) -> str:
+    """Return nothing; the `Source` where there is none."""
+    return ""
+
+
+def traceback_lines(exception: Any, paint: Paint, source: Source) -> list[str] | None:
     """Return the lines of an `exception` field; *None* for a form that is not known."""
     if isinstance(exception, str) and "\n" in exception:
         return _bounded(_lines(exception))
     if isinstance(exception, dict) and ("type" in exception or "frames" in exception):
-        return _bounded(_Writer(paint).chain(exception))
+        return _bounded(_Writer(paint, source).chain(exception))
     return None
 
 
-def stack_lines(stack: Any) -> list[str] | None:
+def stack_lines(stack: Any, source: Source) -> list[str] | None:
     """Return the lines of a `stack` field, a text or a list of frames; *None* for a form that is not known."""
     if isinstance(stack, str) and "\n" in stack:
         return _bounded(_lines(stack))
     if isinstance(stack, list) and stack and isinstance(stack[0], dict) and "file" in stack[0]:
-        return _bounded(["Stack (most recent call last):", *_frames(stack)])
+        return _bounded(["Stack (most recent call last):", *_frames(stack, source)])
     return None
 
 
@@ -80,10 +88,11 @@ class _Writer:
         unclosed: Whether the margin of the innermost group still has to be closed.
     """
 
-    def __init__(self, paint: Paint) -> None:
+    def __init__(self, paint: Paint, source: Source) -> None:
         self.depth = 0
         self.unclosed = False
         self._paint = paint
+        self._source = source
 
     def chain(self, error: dict[str, Any]) -> Iterator[str]:
         """Yield the lines of *error* after those of its cause or context."""
@@ -100,7 +109,7 @@ class _Writer:
                 yield from self._within(["", sentence, ""])
 
     def _single(self, error: dict[str, Any], title: str) -> Iterator[str]:
-        frames = list(_frames(error.get("frames")))
+        frames = list(_frames(error.get("frames"), self._source))
         if frames:
             yield f"{title} (most recent call last):"
             yield from frames
@@ -169,14 +178,14 @@ def _notes(notes: Any) -> Iterator[str]:
         yield from (BEYOND + line for line in others)
 
 
-def _frames(frames: Any) -> Iterator[str]:
+def _frames(frames: Any, source: Source) -> Iterator[str]:
     """Yield the lines of *frames*; of one that comes again and again, the first `REPEATS` and how many more there were."""
     if not frames:
         return
     for _, same in groupby(frames if isinstance(frames, list) else [frames], _place):
         alike = list(same)
         for frame in alike[:REPEATS]:
-            yield from _frame(frame)
+            yield from _frame(frame, source)
         more = len(alike) - REPEATS
         if more > 0:
             yield f"  [Previous line repeated {more} more time{'s' if more > 1 else ''}]"
@@ -186,13 +195,15 @@ def _place(frame: Any) -> tuple[str, ...]:
     return tuple(repr(frame.get(name)) for name in ("file", "line", "function")) if isinstance(frame, dict) else (repr(frame),)
 
 
-def _frame(frame: Any) -> Iterator[str]:
+def _frame(frame: Any, source: Source) -> Iterator[str]:
     if not isinstance(frame, dict):
         yield f"  {_text(frame)}"
         return
     yield f'  File "{_text(frame.get("file"))}", line {_text(frame.get("line"))}, in {_text(frame.get("function"))}'
-    if frame.get("code"):
-        yield f"    {_text(frame['code'])}"
+    file, line = frame.get("file"), frame.get("line")
+    code = frame.get("code") or (source(file, line) if isinstance(file, str) and isinstance(line, int) else "")
+    if code:
+        yield f"    {_text(code)}"
     found = frame.get("locals")
     if isinstance(found, dict):
         yield from (f"    {_text(name)} = {_text(value)}" for name, value in found.items())
