@@ -215,17 +215,22 @@ def test_a_forked_child_that_is_worker_1(tmp_path) -> None:
 
 
 POOL = """
-import multiprocessing, sys
+import multiprocessing
 import fapilog
 
 def work(number):
     fapilog.get_logger("app").info("work", number=number)
 
 if __name__ == "__main__":
-    context = multiprocessing.get_context(sys.argv[1])
+    context = multiprocessing.get_context("METHOD")
+    if PARENT_LOGS:
+        work(-2)
+        fapilog.flush()
     processes = [context.Process(target=work, args=(number,)) for number in range(2)]
     for process in processes:
         process.start()
+    if PARENT_LOGS:
+        work(-1)
     for process in processes:
         process.join()
         assert process.exitcode == 0
@@ -235,29 +240,39 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_processes_of_multiprocessing(tmp_path, method: str) -> None:
     """All say who they are, the one that is worker 1 too, however they were started."""
-    (tmp_path / "pool.py").write_text(POOL)
-    code = f"import runpy, sys; sys.argv = ['pool.py', {method!r}]; runpy.run_path('pool.py', run_name='__main__')"
-    if method != "fork":  # these find their functions again by the program's file
-        code = f"import os, sys; os.execv(sys.executable, [sys.executable, 'pool.py', {method!r}])"
-    text = on_terminal(tmp_path, code)
+    found = named(on_terminal(tmp_path, POOL.replace("METHOD", method).replace("PARENT_LOGS", "False")))
 
-    assert sorted(event for _, event in named(text)) == ["fapilog.closed"] * 2 + ["work"] * 2
-    assert {worker for worker, _ in named(text)} <= {"w1", "w2"}
+    assert sorted(event for _, event in found) == ["fapilog.closed"] * 2 + ["work"] * 2
+    assert {worker for worker, _ in found} <= {"w1", "w2"}
 
 
-def test_the_parent_of_spawned_processes(tmp_path) -> None:
-    """It says who it is as soon as it has started one, and a script that only loads multiprocessing does not."""
-    (tmp_path / "pool.py").write_text(
-        POOL.replace(
-            "    for process in processes:\n        process.join()",
-            "    work(-1)\n    for process in processes:\n        process.join()",
-        ).replace("    processes =", "    work(-2)\n    fapilog.flush()\n    processes =")
-    )
-    code = "import os, sys; os.execv(sys.executable, [sys.executable, 'pool.py', 'spawn'])"
-    found = [worker for worker, event in named(on_terminal(tmp_path, code)) if event == "work"]
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_the_parent_of_processes_of_multiprocessing(tmp_path, method: str) -> None:
+    """It says who it is as soon as it has started one, and not because it has loaded multiprocessing."""
+    found = named(on_terminal(tmp_path, POOL.replace("METHOD", method).replace("PARENT_LOGS", "True")))
+    workers = [worker for worker, event in found if event == "work"]
 
-    assert found[0] == ""
-    assert sorted(found[1:]) == ["w1", "w2", "w3"]
+    assert workers[0] == ""
+    assert "w1" in workers[1:]
+    assert len(workers) == 4
+    assert "" not in workers[1:]
+
+
+def test_source_lines_of_a_program_that_ends_at_once(tmp_path) -> None:
+    """The traceback has the program's own code, though Python forgets the program's file at its end."""
+    code = """
+    import fapilog, sys
+    frame = {"file": __file__, "line": 3, "function": "<module>"}
+    fapilog.get_logger("app").error("failed", exception={"type": "ValueError", "message": "m", "frames": [frame]})
+    """
+    text = on_terminal(tmp_path, code, NO_COLOR="1")
+
+    assert text.splitlines()[1:5] == [
+        "    Traceback (most recent call last):",
+        f'      File "{tmp_path / "program.py"}", line 3, in <module>',
+        '        frame = {"file": __file__, "line": 3, "function": "<module>"}',
+        "    ValueError: m",
+    ]
 
 
 def test_a_program_whose_output_goes_elsewhere_later(tmp_path) -> None:

@@ -14,7 +14,6 @@ import linecache
 import sys
 import tokenize  # noqa: F401 - linecache imports it when it reads a file, which must find it loaded
 
-_files: frozenset[object] = frozenset()
 _modules = 0
 
 
@@ -30,7 +29,7 @@ def _is_loaded(file: str) -> bool:
     global _files, _modules
     if file not in _files and len(sys.modules) != _modules:
         modules = list(sys.modules.values())
-        _files, _modules = frozenset(map(_file_of, modules)), len(modules)
+        _files, _modules = _files.union(map(_file_of, modules)), len(modules)
     return file in _files
 
 
@@ -40,3 +39,8 @@ def _file_of(module: object) -> str | None:
     except AttributeError:
         return None
     return found if type(found) is str else None
+
+
+#: Those met so far. That of the program itself is asked for now: it is taken from `__main__` when the program ends, which is when
+#: the last events are written.
+_files = frozenset((_file_of(sys.modules.get("__main__")),))

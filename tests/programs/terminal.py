@@ -68,21 +68,13 @@ class Terminal:
 
 
 def run(code: str, folder: Path, env: Mapping[str, str]) -> str:
-    """Run *code* in a fresh process with standard output on a terminal; return what the terminal got."""
+    """Run *code* as ``program.py`` in *folder*, with standard output on a terminal; return what the terminal got."""
+    program = folder / "program.py"
+    program.write_text(code, encoding="utf-8")
+    strict = ["-X", "faulthandler", "-W", "error", "-W", "ignore:This process:DeprecationWarning"]
     with Terminal() as terminal:
-        command = [
-            sys.executable,
-            "-X",
-            "faulthandler",
-            "-W",
-            "error",
-            "-W",
-            "ignore:This process:DeprecationWarning",
-            "-c",
-            code,
-        ]
         result = subprocess.run(
-            command,
+            [sys.executable, *strict, str(program)],
             cwd=folder,
             env=dict(env),
             stdout=terminal.fd,
