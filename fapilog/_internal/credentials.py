@@ -17,11 +17,11 @@ MASK = "***"
 
 _NAME = r"[\w.%\[\]-]"
 #: In an encoded line a line end and the like are two characters, and a quotation mark of a text has a backslash.
-_PAIRS_IN_LINE = re.compile(rf"(?:\\u[0-9a-f]{{4}}|\\.|(?<![\w.%\[\]\\-]))({_NAME}++)=".encode())
+_PAIRS_IN_LINE = re.compile(rf"(?:\\u[0-9a-f]{{4}}|\\.|(?<![\w.%\[\]\\-]))({_NAME}++) ?=".encode())
 _MEMBERS_IN_LINE = re.compile(rf"(?:(?<!\\)\\++\"|')({_NAME}++)(?:\\++\"|')\s*+:".encode())
 _USER_IN_LINE = re.compile(rb"//(?:[^/?#\s\"\\@]|\\[\"\\])*+@")
 
-_PAIR = re.compile(rf"(?<!{_NAME})({_NAME}++)=", re.ASCII)
+_PAIR = re.compile(rf"(?<!{_NAME})({_NAME}++) ?= ?", re.ASCII)
 _VALUE = re.compile(r"\"[^\"]*+\"|'[^']*+'|\"?'?[^\s&;'\"]*+")
 _VALUE_IN_URL = re.compile(r"[^\s&;'\"#<>]*+")
 _SCHEME = re.compile(r"(?:basic|bearer|digest|negotiate|token)", re.IGNORECASE)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from fapilog._internal import kin
 from fapilog.pipeline import route
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class ForkWindow:
 
     def open(self) -> None:
         """Step in; before a fork. Two threads may fork at once: what was here first is kept."""
+        kin.declare()
         if route.accept != self.accept:
             self._accept = route.accept
             route.accept = self.accept

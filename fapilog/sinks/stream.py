@@ -6,11 +6,16 @@ Invariants, beside those of `sinks/base.py`:
 1. It writes to the descriptor, past Python's buffers, on its own daemon thread: a full pipe stops that thread and nothing else.
 2. It never changes the mode of the descriptor, which it shares with the rest of the program.
 3. A stream without a descriptor (a test's `StringIO`) gets text through its own `write()`.
+4. What goes to a terminal has no raw control character: in the console form it is shown as an escape, in JSON it is one. Anywhere
+   else a JSON line is written as it is.
+5. Whether the console form has colours and a column for the worker is asked before each write: a stream may be exchanged, and a
+   process may fork.
 """
 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import io
 import os
 import select
@@ -18,10 +23,13 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fapilog._internal import kin
 from fapilog._internal.executor import SinkExecutor
 from fapilog.errors import SinkUnavailable
 from fapilog.sinks.base import LineWriter, write_or_unavailable
 from fapilog.sinks.console import shown
+from fapilog.sinks.sources import source_line
+from fapilog.sinks.terminal import json_for_terminal, wants_colours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +45,9 @@ class StreamSink:
     Args:
         name: ``stdout`` or ``stderr``; also the name of the sink.
         form: ``json``, ``console``, or ``auto``: console on a terminal, JSON elsewhere.
+
+    The console form is coloured as `terminal.wants_colours()` says, and names the worker where several processes of the program,
+    or of its service, may write to the same terminal.
     """
 
     reads_lines = True
@@ -48,13 +59,15 @@ class StreamSink:
         self._form = form
         self._writer = LineWriter()
         self._executor: SinkExecutor | None = None
+        self._beside_others = False
 
     def fresh(self) -> StreamSink:
         """Return a sink of the same settings and no state, for another process or another opening."""
         return StreamSink(self.name, form=self._form)
 
     def bind(self, identity: Identity) -> None:
-        """Nothing here depends on the process."""
+        """Note whether another process holds the first worker number; without a run directory the number is the pid."""
+        self._beside_others = identity.worker not in {1, identity.pid}
 
     def prepare(self) -> None:
         """Start the sink's thread, while that is still allowed; see `FileSink.prepare()`."""
@@ -93,9 +106,9 @@ class StreamSink:
         Raises:
             SinkUnavailable: It cannot be done now.
         """
-        lines = self._formed(lines)
         try:
             fd = self._descriptor()
+            lines = self._formed(lines, fd)
             if fd is None:
                 self._write_text(lines)
                 return
@@ -121,8 +134,8 @@ class StreamSink:
             rest = rest[written:]
 
     def _write(self, events: Sequence[Event]) -> None:
-        lines = self._formed([event.line for event in events])
         fd = self._descriptor()
+        lines = self._formed([event.line for event in events], fd)
         if fd is None:
             self._write_text(lines)
         else:
@@ -145,14 +158,23 @@ class StreamSink:
         except (AttributeError, io.UnsupportedOperation):
             return None
 
-    def _console(self) -> bool:
-        if self._form != "auto":
-            return self._form == "console"
+    def _formed(self, lines: Sequence[bytes], fd: int | None) -> Sequence[bytes]:
         stream = getattr(sys, self.name)
-        return bool(stream is not None and stream.isatty())
+        isatty = getattr(stream, "isatty", None)
+        terminal = isatty is not None and bool(isatty())
+        if self._form == "json" or (self._form == "auto" and not terminal):
+            return [json_for_terminal(line) for line in lines] if terminal else lines
+        colours = wants_colours(os.environ, terminal=terminal)
+        worker = self._beside_others or kin.several()
+        encoding = "utf-8" if fd is None else _encoding_of(stream)
+        texts = [shown(line, colours=colours, worker=worker, source=source_line) for line in lines]
+        return [text.encode(encoding, "backslashreplace") for text in texts]
 
-    def _formed(self, lines: Sequence[bytes]) -> Sequence[bytes]:
-        if not self._console():
-            return lines
-        colours = self._form == "auto" and not os.environ.get("NO_COLOR")
-        return [shown(line, colours=colours) for line in lines]
+
+def _encoding_of(stream: Any) -> str:
+    """Return the encoding of *stream* if lines can be written in it, else UTF-8."""
+    try:
+        name = codecs.lookup(stream.encoding).name
+        return name if "\n".encode(name) == b"\n" else "utf-8"
+    except (AttributeError, LookupError, TypeError):
+        return "utf-8"
