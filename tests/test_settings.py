@@ -650,7 +650,6 @@ class TestNames:
         ("field", "value"),
         [
             ("labels", {"a": "b"}),
-            ("capture_stdlib", False),
             ("redact", False),
             ("redact_keys", ["ssn"]),
             ("redact_patterns", ["x"]),

@@ -1,0 +1,264 @@
+"""
+The capture of the standard library's logging and warnings: switched on and off, and its levels.
+
+Invariants:
+
+1. Every record that propagates to the root logger arrives once, whatever becomes of the root's handlers: `basicConfig()` works as
+   without us, and `dictConfig()`, Celery or a test that takes all handlers away does not take ours. So our handler does not stand
+   among the root's own; it stands on a listener *behind* the root, its parent, which `Logger.callHandlers()` comes to last.
+2. A record that a `HubHandler` nearer to its logger has taken (a server adapter's, the user's) is not taken again.
+3. A request that our middleware sees is not logged a second time from the server's access line.
+4. No handler, filter or level of the user's is changed. We lower a level that the default, or we, had left too high for
+   `FAPILOG_LEVEL`, with a mark from which it is put back (`_Level`); one that anybody sets later has no mark and stays.
+5. The root's level is lowered only while no other handler would get more lines by that. A rule that names a logger is the user's
+   word for that logger, and lowers its level in any case.
+6. Warnings are taken at `warnings.showwarning`, not by `logging.captureWarnings()`: that would put them into the files of the
+   user's handlers, too.
+
+Nothing here runs at a log call but `_RootHandler`, which only reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from typing import TYPE_CHECKING, Any, Self
+
+from fapilog._internal.access import log_partly
+from fapilog._internal.native import delivers
+from fapilog.encoding import safe_text
+from fapilog.logger import processors
+from fapilog.pipeline import emit, gates
+from fapilog.stdlib import HubHandler, message_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WARNINGS = "py.warnings"
+UVICORN_ACCESS = "uvicorn.access"
+_MARK = "fapilog_shows"
+_WARNING_TEXT = re.compile(r"(.*?):(\d+): (\w+): (.*?)(\n  .*)?\n?", re.DOTALL)  # `warnings.formatwarning()`
+
+
+class _Level(int):
+    """
+    A level that we set on a logger.
+
+    Attributes:
+        natural: The one that was there before.
+    """
+
+    natural: int
+
+    @classmethod
+    def over(cls, current: int, wanted: int) -> Self:
+        """Return *wanted*, to be set in place of *current*."""
+        made = cls(wanted)
+        made.natural = _natural(current)
+        return made
+
+
+def _natural(level: int) -> int:
+    return level.natural if isinstance(level, _Level) else level
+
+
+class _RootHandler(HubHandler):
+    """Takes what propagates to the root, unless somebody of ours has it already."""
+
+    def log(self, record: logging.LogRecord) -> None:
+        if _taken(record):
+            return
+        if is_access_record(record):
+            if _capture.access and not _capture.middleware:
+                log_access_record(record)
+        elif (found := _warning_in(record)) is not None:
+            _log_warning(*found)
+        else:
+            super().log(record)
+
+
+class _Capture:
+    """
+    The state of the capture; a forked child inherits it as it is.
+
+    Attributes:
+        active: Whether it is on.
+        access: Whether a server's access line becomes an access event.
+        middleware: Whether our middleware was put around an application of this process.
+        listener: What stands behind the root.
+    """
+
+    def __init__(self) -> None:
+        self.active = False
+        self.access = True
+        self.middleware = False
+        self.listener: logging.Logger | None = None
+
+    def stand_behind_the_root(self) -> None:
+        """Put the listener last in the line of parents; idempotent."""
+        if self.listener is None:
+            self.listener = logging.Logger("behind the root")  # noqa: LOG001 - nobody shall find it by name
+            self.listener.addHandler(_RootHandler())
+        last: logging.Logger = logging.root
+        while last is not self.listener and last.parent is not None:
+            last = last.parent
+        if last is not self.listener:
+            last.parent = self.listener
+
+    def step_back(self) -> None:
+        """Take the listener out of the line of parents."""
+        logger: logging.Logger | None = logging.root
+        while logger is not None and self.listener is not None:
+            if logger.parent is self.listener:
+                logger.parent = self.listener.parent
+            logger = logger.parent
+        self.listener = None
+
+
+_capture = _Capture()
+
+
+def start(*, access: bool = True) -> None:
+    """
+    Take the records of the standard library's logging and its warnings from now on; idempotent.
+
+    Args:
+        access: Whether a server's access line becomes an access event where our middleware does not serve.
+    """
+    _capture.active = True
+    _capture.access = access
+    _capture.stand_behind_the_root()
+    _show_warnings()
+    follow_levels()
+
+
+def stop() -> None:
+    """Take nothing any more, and put everything back that we have changed; idempotent."""
+    _capture.active = False
+    _capture.step_back()
+    shows = warnings.showwarning
+    if hasattr(shows, _MARK):
+        warnings.showwarning = getattr(shows, _MARK)
+    follow_levels()
+
+
+def middleware_serves() -> None:
+    """Say that our middleware sees this process's requests: the server's own access lines are not taken."""
+    _capture.middleware = True
+
+
+def follow_levels() -> None:
+    """Let the levels of the standard library's loggers let through what `FAPILOG_LEVEL` and `set_level()` want; any thread."""
+    wanted = _wanted_levels(gates.rules()) if _capture.active else {}
+    for logger in [logger for logger in _loggers() if isinstance(logger.level, _Level) and logger not in wanted]:
+        logger.setLevel(_natural(logger.level))
+    for logger, level in wanted.items():
+        if not (isinstance(logger.level, _Level) and logger.level == level):
+            logger.setLevel(_Level.over(logger.level, level))
+
+
+def _wanted_levels(rules: dict[str, int]) -> dict[logging.Logger, int]:
+    """Return the loggers whose level has to be ours, from the root down, so that a rule sees what those above it have opened."""
+    wanted: dict[logging.Logger, int] = {}
+    for name, rule in sorted(rules.items()):
+        logger = logging.getLogger(name or None)
+        level = natural = _effective(logger, {})
+        if name or (natural == logging.WARNING and not _others_would_get_more()):
+            level = min(natural, max(rule, 1))  # 0 would mean: ask the parent
+        if _effective(logger, wanted) != level:
+            wanted[logger] = level
+    return wanted
+
+
+def _effective(logger: logging.Logger | None, wanted: dict[logging.Logger, int]) -> int:
+    """Return the effective level of *logger* if ours were those of *wanted* only."""
+    while logger is not None:
+        level = wanted.get(logger) or _natural(logger.level)
+        if level:
+            return level
+        logger = logger.parent
+    return logging.NOTSET
+
+
+def _others_would_get_more() -> bool:
+    """Whether a handler not ours is on the root, or on a logger that has its level from there."""
+    for logger in _loggers():
+        others = [each for each in logger.handlers if not isinstance(each, HubHandler | logging.NullHandler)]
+        if any(each.level < logging.WARNING for each in others) and _has_the_roots_level(logger):
+            return True
+    return False
+
+
+def _has_the_roots_level(logger: logging.Logger | None) -> bool:
+    while logger is not None and logger is not logging.root:
+        if _natural(logger.level):
+            return False
+        logger = logger.parent
+    return True
+
+
+def _loggers() -> Iterator[logging.Logger]:
+    yield logging.root
+    for logger in list(logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            yield logger
+
+
+def _taken(record: logging.LogRecord) -> bool:
+    """Whether a `HubHandler` on the record's way to the root, or on the root, has taken it."""
+    name = record.name
+    logger: Any = logging.root if name == logging.root.name else logging.root.manager.loggerDict.get(name)
+    while isinstance(logger, logging.Logger):
+        for handler in logger.handlers:
+            if isinstance(handler, HubHandler) and not isinstance(handler, _RootHandler) and record.levelno >= handler.level:
+                return True
+        logger = logger.parent if logger.propagate else None
+    return False
+
+
+def is_access_record(record: logging.LogRecord) -> bool:
+    """Whether *record* is an access line of uvicorn's."""
+    return record.name == UVICORN_ACCESS and isinstance(record.args, tuple) and len(record.args) == 5
+
+
+def log_access_record(record: logging.LogRecord) -> None:
+    """Log an access line of uvicorn's by the names of the access event, as far as it tells them."""
+    assert isinstance(record.args, tuple)
+    client, method, target, _, status = record.args
+    log_partly(str(client).rpartition(":")[0], str(method), str(target), status)
+
+
+def _show_warnings() -> None:
+    """Put a function in the place of `warnings.showwarning`, unless it is there or the program logs its warnings itself."""
+    before: Callable[..., Any] = warnings.showwarning
+    if hasattr(before, _MARK) or before is getattr(logging, "_showwarning", None):
+        return
+
+    def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
+        if file is not None or not _capture.active or delivers():
+            before(message, category, filename, lineno, file, line)
+        else:
+            _log_warning(message, getattr(category, "__name__", category), filename, lineno)
+
+    setattr(show, _MARK, before)
+    warnings.showwarning = show
+
+
+def _log_warning(message: object, category: object, filename: str, lineno: int) -> None:
+    if gates.of(WARNINGS).level <= logging.WARNING:
+        fields = {"category": category, "filename": filename, "lineno": lineno}
+        emit(logging.WARNING, "warning", WARNINGS, _text(message), {}, fields, processors)
+
+
+def _warning_in(record: logging.LogRecord) -> tuple[str, str, str, int] | None:
+    """Return what `logging.captureWarnings(True)` has made one text of."""
+    found = _WARNING_TEXT.fullmatch(message_of(record)) if record.name == WARNINGS else None
+    return None if found is None else (found[4], found[3], found[1], int(found[2]))
+
+
+def _text(message: object) -> str:
+    try:
+        return str(message)
+    except Exception:
+        return safe_text(message)
