@@ -97,6 +97,7 @@ def test_switching_on_again(events, log) -> None:
     """There is still one event a record."""
     capture.start()
     capture.start()
+    assert ours_on_root() == 1
     log.info("once")
     assert texts(events) == ["once"]
 
@@ -104,11 +105,11 @@ def test_switching_on_again(events, log) -> None:
 def test_switching_off(events, log) -> None:
     """Nothing arrives any more, and what stood before is there again."""
     shows = warnings.showwarning
-    before = list(logging.root.handlers)
+    assert ours_on_root() == 1
     capture.stop()
     log.error("no")
     assert logging.root.parent is None
-    assert logging.root.handlers == before
+    assert ours_on_root() == 0
     assert warnings.showwarning is not shows
     capture.stop()
     capture.start()
@@ -150,8 +151,26 @@ def test_the_roots_handlers_are_taken_away_and_its_level_is_changed(events, log)
 
 
 def test_basic_config_after_ours(events, log) -> None:
-    """It works as without us, with `force`, too."""
-    logging.root.handlers = []
+    """It works as without us, with `force`, too, and not where somebody else has set the root up; ours stays."""
+    with bare_root():
+        capture.start()
+        _basic_configs(events, log)
+        logging.basicConfig(level=logging.ERROR)
+        assert logging.root.level == logging.INFO
+        with pytest.raises(ValueError, match="Unrecognised"):
+            logging.basicConfig(force=True, nonsense=1)
+        assert ours_on_root() == 1
+    capture.stop()
+    assert ours_on_root() == 0
+    assert logging.basicConfig.__module__ == "logging"
+    assert not hasattr(logging.basicConfig, "__wrapped__")
+
+
+def ours_on_root() -> int:
+    return sum(isinstance(each, HubHandler) for each in logging.root.handlers)
+
+
+def _basic_configs(events, log) -> None:
     stream = io.StringIO()
     logging.basicConfig(stream=stream, format="%(message)s", level=logging.INFO)
     log.info("one")

@@ -3,9 +3,11 @@ The capture of the standard library's logging and warnings: switched on and off,
 
 Invariants:
 
-1. Every record that propagates to the root logger arrives once, whatever becomes of the root's handlers: `basicConfig()` works as
-   without us, and `dictConfig()`, Celery or a test that takes all handlers away does not take ours. So our handler does not stand
-   among the root's own; it stands on a listener *behind* the root, its parent, which `Logger.callHandlers()` comes to last.
+1. Every record that propagates to the root logger arrives once, whatever becomes of the root's handlers: `dictConfig()`, Celery or
+   a test that takes all of them away does not take ours. So the handler that takes the records does not stand among them; it stands
+   on a listener *behind* the root, its parent, which `Logger.callHandlers()` comes to last.
+   On the root itself there is a sign, which takes nothing: without any handler, `logging.info()` would set up a second output, on
+   stderr. `basicConfig()` works as without us, because it does not see the sign.
 2. A record that a `HubHandler` nearer to its logger has taken (a server adapter's, the user's) is not taken again.
 3. A request that our middleware sees is not logged a second time from the server's access line.
 4. No handler, filter or level of the user's is changed. We lower a level that the default, or we, had left too high for
@@ -20,6 +22,7 @@ Nothing here runs at a log call but `_RootHandler`, which only reads.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import warnings
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
 WARNINGS = "py.warnings"
 UVICORN_ACCESS = "uvicorn.access"
-_MARK = "fapilog_shows"
+_MARK = "replaced_by_fapilog"  # on a function of ours in the place of another: that one
 _WARNING_TEXT = re.compile(r"(.*?):(\d+): (\w+): (.*?)(\n  .*)?\n?", re.DOTALL)  # `warnings.formatwarning()`
 
 
@@ -78,6 +81,13 @@ class _RootHandler(HubHandler):
             super().log(record)
 
 
+class _Sign(HubHandler):
+    """Stands on the root logger to say that logging is set up; takes nothing."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        return False
+
+
 class _Capture:
     """
     The state of the capture; a forked child inherits it as it is.
@@ -87,6 +97,7 @@ class _Capture:
         access: Whether a server's access line becomes an access event.
         middleware: Whether our middleware was put around an application of this process.
         listener: What stands behind the root.
+        sign: What stands on it.
     """
 
     def __init__(self) -> None:
@@ -94,6 +105,7 @@ class _Capture:
         self.access = True
         self.middleware = False
         self.listener: logging.Logger | None = None
+        self.sign = _Sign()
 
     def stand_behind_the_root(self) -> None:
         """Put the listener last in the line of parents; idempotent."""
@@ -105,6 +117,7 @@ class _Capture:
             last = last.parent
         if last is not self.listener:
             last.parent = self.listener
+        logging.root.addHandler(self.sign)
 
     def step_back(self) -> None:
         """Take the listener out of the line of parents."""
@@ -114,6 +127,7 @@ class _Capture:
                 logger.parent = self.listener.parent
             logger = logger.parent
         self.listener = None
+        logging.root.removeHandler(self.sign)
 
 
 _capture = _Capture()
@@ -129,6 +143,7 @@ def start(*, access: bool = True) -> None:
     _capture.active = True
     _capture.access = access
     _capture.stand_behind_the_root()
+    _hide_the_sign()
     _show_warnings()
     follow_levels()
 
@@ -137,9 +152,8 @@ def stop() -> None:
     """Take nothing any more, and put everything back that we have changed; idempotent."""
     _capture.active = False
     _capture.step_back()
-    shows = warnings.showwarning
-    if hasattr(shows, _MARK):
-        warnings.showwarning = getattr(shows, _MARK)
+    for module, name in ((warnings, "showwarning"), (logging, "basicConfig")):
+        setattr(module, name, getattr(getattr(module, name), _MARK, getattr(module, name)))
     follow_levels()
 
 
@@ -209,12 +223,33 @@ def _taken(record: logging.LogRecord) -> bool:
     """Whether a `HubHandler` on the record's way to the root, or on the root, has taken it."""
     name = record.name
     logger: Any = logging.root if name == logging.root.name else logging.root.manager.loggerDict.get(name)
-    while isinstance(logger, logging.Logger):
+    while isinstance(logger, logging.Logger) and logger is not _capture.listener:
         for handler in logger.handlers:
-            if isinstance(handler, HubHandler) and not isinstance(handler, _RootHandler) and record.levelno >= handler.level:
+            if isinstance(handler, HubHandler) and handler is not _capture.sign and record.levelno >= handler.level:
                 return True
         logger = logger.parent if logger.propagate else None
     return False
+
+
+def _hide_the_sign() -> None:
+    """Put a function in the place of `logging.basicConfig` that lets it find the root's handlers as they are without us."""
+    before = logging.basicConfig
+    if hasattr(before, _MARK):
+        return
+
+    @functools.wraps(before)
+    def basic_config(**options: Any) -> None:
+        shown = _capture.sign in logging.root.handlers
+        if shown:
+            logging.root.removeHandler(_capture.sign)
+        try:
+            before(**options)
+        finally:
+            if shown:
+                logging.root.addHandler(_capture.sign)
+
+    setattr(basic_config, _MARK, before)
+    logging.basicConfig = basic_config
 
 
 def is_access_record(record: logging.LogRecord) -> bool:

@@ -21,6 +21,7 @@ import _queue
 import _socket
 import _thread
 import asyncio
+import logging
 import selectors
 import signal
 import sys
@@ -108,9 +109,19 @@ def forget_threads() -> None:
 
 
 def new_loop() -> asyncio.SelectorEventLoop:
-    """Return an event loop for a real thread."""
+    """Return an event loop for a real thread; asyncio's debug record about it stays out of the program's logs."""
     selector = _original("selectors", "DefaultSelector")()
-    return _NativeLoop(selector) if is_green() else asyncio.SelectorEventLoop(selector)
+    log = logging.getLogger("asyncio")
+    here = threading.get_ident()
+
+    def not_here(record: logging.LogRecord) -> bool:
+        return record.thread != here
+
+    log.addFilter(not_here)
+    try:
+        return _NativeLoop(selector) if is_green() else asyncio.SelectorEventLoop(selector)
+    finally:
+        log.removeFilter(not_here)
 
 
 class _NativeLoop(asyncio.SelectorEventLoop):
