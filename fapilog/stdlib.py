@@ -6,8 +6,8 @@ Invariants:
 1. A record is read, never changed: other handlers see it as it was.
 2. Nothing here raises, waits or takes a lock; the handler has none of its own, so a fork cannot leave it held.
 3. `close()` is harmless: `logging.config.dictConfig()` calls it on every handler there is, and ours goes on.
-4. %-arguments are formatted as the standard library does; what does not fit is shown beside the raw text. A message that is a dict,
-   as structlog's `ProcessorFormatter.wrap_for_formatter` makes it, is an event with its fields.
+4. %-arguments are formatted as the standard library does; what does not fit is shown beside the raw text. A message that is a
+   dict, as structlog's `ProcessorFormatter.wrap_for_formatter` makes it, is an event with its fields.
 5. What is logged while an event is being delivered (by a sink, or the HTTP client that it calls) does not come back as an event;
    a warning or worse is noted on stderr. The application's own use of the same client, on its own threads, is logged.
 """
@@ -74,7 +74,8 @@ class HubHandler(logging.Handler):
 
     def message(self, record: logging.LogRecord) -> Any:
         """Return what *record* says."""
-        return record.msg.get("event") if _is_event_dict(record) else message_of(record)
+        told = _event_dict(record)
+        return message_of(record) if told is None else told.get("event")
 
 
 def message_of(record: logging.LogRecord) -> str:
@@ -90,9 +91,10 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     fields = {
         name: value for name, value in list(record.__dict__.items()) if name not in _STANDARD and name not in _FOR_TERMINALS
     }
-    if _is_event_dict(record):
+    told = _event_dict(record)
+    if told is not None:
         fields = {name: value for name, value in fields.items() if name not in _FOR_STRUCTLOG}
-        fields.update((name, value) for name, value in record.msg.items() if name != "event")  # type: ignore[attr-defined]
+        fields.update((name, value) for name, value in told.items() if name != "event")
         if fields.get("logger") == record.name:
             del fields["logger"]
     if record.exc_info:
@@ -104,8 +106,9 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     return fields
 
 
-def _is_event_dict(record: logging.LogRecord) -> bool:
-    return isinstance(record.msg, dict) and not record.args
+def _event_dict(record: logging.LogRecord) -> dict[Any, Any] | None:
+    msg: Any = record.msg
+    return msg if isinstance(msg, dict) and not record.args else None
 
 
 def _cut(record: logging.LogRecord) -> None:

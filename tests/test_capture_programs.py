@@ -126,6 +126,8 @@ def test_nothing_else_is_printed(tmp_path) -> None:
 
 USERS_PROGRAM = """
 import logging, logging.config, logging.handlers, sys, warnings
+CONFIG = {{"version": 1, "disable_existing_loggers": False, "root": {{"level": "WARNING", "handlers": ["h"]}},
+    "handlers": {{"h": {{"()": lambda: handler("users.log")}}}}}}
 form = "%(asctime)s|%(name)s|%(levelname)s|%(filename)s|%(lineno)d|%(message)s"
 logging.Formatter.formatTime = lambda *_: "then"
 def handler(path):
@@ -162,9 +164,7 @@ ARRANGEMENTS = {
     "a handler for errors after": ("pass", "x = handler('users.log'); x.setLevel(40); logging.root.addHandler(x)"),
     "dictConfig after": (
         "pass",
-        "logging.config.dictConfig({'version': 1, 'disable_existing_loggers': False, 'formatters': {'f': {'format': form}}, "
-        "'handlers': {'h': {'class': 'logging.FileHandler', 'filename': 'users.log', 'formatter': 'f'}}, "
-        "'root': {'level': 'WARNING', 'handlers': ['h']}})",
+        "logging.config.dictConfig(CONFIG)",
     ),
 }
 
@@ -255,7 +255,7 @@ def test_the_root_is_reset_before_anything_was_logged(tmp_path) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_children_of_multiprocessing(tmp_path, method) -> None:
-    """What they log through the standard library arrives, from wherever the child has its set-up: the parent, or its own import."""
+    """What they log through the standard library arrives: the child has its set-up from the parent or from its own import."""
     code = """
     import logging, multiprocessing, sys, warnings
     import fapilog

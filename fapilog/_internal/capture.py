@@ -3,11 +3,11 @@ The capture of the standard library's logging and warnings: switched on and off,
 
 Invariants:
 
-1. Every record that propagates to the root logger arrives once, whatever becomes of the root's handlers: `dictConfig()`, Celery or
-   a test that takes all of them away does not take ours. So the handler that takes the records does not stand among them; it stands
-   on a listener *behind* the root, its parent, which `Logger.callHandlers()` comes to last.
-   On the root itself there is a sign, which takes nothing: without any handler, `logging.info()` would set up a second output, on
-   stderr. `basicConfig()` works as without us, because it does not see the sign.
+1. Every record that propagates to the root logger arrives once, whatever becomes of the root's handlers: `dictConfig()`, Celery
+   or a test that takes all of them away does not take ours. So the handler that takes the records does not stand among them; it
+   stands on a listener *behind* the root, its parent, which `Logger.callHandlers()` comes to last.
+   On the root itself there is a sign, which takes nothing: without any handler, `logging.info()` would set up a second output,
+   on stderr. `basicConfig()` works as without us, because it does not see the sign.
 2. A record that a `HubHandler` nearer to its logger has taken (a server adapter's, the user's) is not taken again.
 3. A request that our middleware sees is not logged a second time from the server's access line.
 4. No handler, filter or level of the user's is changed. We lower a level that the default, or we, had left too high for

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _MODULES = {"_thread": _thread, "selectors": selectors, "time": time}
 SimpleQueue = _queue.SimpleQueue
+_asyncios_log = logging.getLogger("asyncio")  # looked up here: `getLogger()` takes a lock, which a fork may hold
 #: Set while a custom sink's `write_now()` runs in a caller's thread; a context, because green threads share a real one.
 writing_now: ContextVar[bool] = ContextVar("fapilog_writing_now", default=False)
 _NOT_OURS = signal.valid_signals() - {
@@ -111,17 +112,16 @@ def forget_threads() -> None:
 def new_loop() -> asyncio.SelectorEventLoop:
     """Return an event loop for a real thread; asyncio's debug record about it stays out of the program's logs."""
     selector = _original("selectors", "DefaultSelector")()
-    log = logging.getLogger("asyncio")
     here = threading.get_ident()
 
     def not_here(record: logging.LogRecord) -> bool:
         return record.thread != here
 
-    log.addFilter(not_here)
+    _asyncios_log.addFilter(not_here)
     try:
         return _NativeLoop(selector) if is_green() else asyncio.SelectorEventLoop(selector)
     finally:
-        log.removeFilter(not_here)
+        _asyncios_log.removeFilter(not_here)
 
 
 class _NativeLoop(asyncio.SelectorEventLoop):
