@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -515,6 +516,7 @@ def test_a_program_that_wraps_the_showing_of_warnings(events) -> None:
     for turn in range(3):
         before = warnings.showwarning
 
+        @functools.wraps(before)
         def show(*args: Any, turn: int = turn, before: Any = before, **kwargs: Any) -> None:
             shown.append(turn)
             before(*args, **kwargs)

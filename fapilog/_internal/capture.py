@@ -10,11 +10,8 @@ Invariants:
    on stderr. `basicConfig()` works as without us, because it does not see the sign.
 2. A record that a `HubHandler` nearer to its logger has taken (a server adapter's, the user's) is not taken again.
 3. A request that our middleware sees is not logged a second time from the server's access line.
-4. No handler, filter or level of the user's is changed. We lower a level that the default, or we, had left too high for
-   `FAPILOG_LEVEL`, with a mark from which it is put back (`_Level`); one that anybody sets later has no mark and stays.
-5. The root's level is lowered only while no other handler would get more lines by that. A rule that names a logger is the user's
-   word for that logger, and lowers its level in any case.
-6. Warnings are taken at `warnings.showwarning`, not by `logging.captureWarnings()`: that would put them into the files of the
+4. No handler or filter of the user's is changed; of levels, see `levels`.
+5. Warnings are taken at `warnings.showwarning`, not by `logging.captureWarnings()`: that would put them into the files of the
    user's handlers, too.
 
 Nothing here runs at a log call but `_RootHandler`, which only reads.
@@ -26,8 +23,9 @@ import functools
 import logging
 import re
 import warnings
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from fapilog._internal import levels
 from fapilog._internal.access import log_partly
 from fapilog._internal.native import delivers
 from fapilog.encoding import safe_text
@@ -36,34 +34,11 @@ from fapilog.pipeline import emit, gates
 from fapilog.stdlib import HubHandler, message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 WARNINGS = "py.warnings"
 UVICORN_ACCESS = "uvicorn.access"
-_MARK = "replaced_by_fapilog"  # on a function of ours in the place of another: that one
 _WARNING_TEXT = re.compile(r"(.*?):(\d+): (\w+): (.*?)(\n  .*)?\n?", re.DOTALL)  # `warnings.formatwarning()`
-
-
-class _Level(int):
-    """
-    A level that we set on a logger.
-
-    Attributes:
-        natural: The one that was there before.
-    """
-
-    natural: int
-
-    @classmethod
-    def over(cls, current: int, wanted: int) -> Self:
-        """Return *wanted*, to be set in place of *current*."""
-        made = cls(wanted)
-        made.natural = _natural(current)
-        return made
-
-
-def _natural(level: int) -> int:
-    return level.natural if isinstance(level, _Level) else level
 
 
 class _RootHandler(HubHandler):
@@ -98,6 +73,7 @@ class _Capture:
         middleware: Whether our middleware was put around an application of this process.
         listener: What stands behind the root.
         sign: What stands on it.
+        replaced: By each function of ours that stands in the place of another, that one.
     """
 
     def __init__(self) -> None:
@@ -106,6 +82,7 @@ class _Capture:
         self.middleware = False
         self.listener: logging.Logger | None = None
         self.sign = _Sign()
+        self.replaced: dict[Any, Any] = {}
 
     def stand_behind_the_root(self) -> None:
         """Put the listener last in the line of parents; idempotent."""
@@ -153,7 +130,8 @@ def stop() -> None:
     _capture.active = False
     _capture.step_back()
     for module, name in ((warnings, "showwarning"), (logging, "basicConfig")):
-        setattr(module, name, getattr(getattr(module, name), _MARK, getattr(module, name)))
+        current = getattr(module, name)  # somebody may have put another function around ours: then it stays, and passes
+        setattr(module, name, _capture.replaced.pop(current, current))
     follow_levels()
 
 
@@ -163,60 +141,8 @@ def middleware_serves() -> None:
 
 
 def follow_levels() -> None:
-    """Let the levels of the standard library's loggers let through what `FAPILOG_LEVEL` and `set_level()` want; any thread."""
-    wanted = _wanted_levels(gates.rules()) if _capture.active else {}
-    for logger in [logger for logger in _loggers() if isinstance(logger.level, _Level) and logger not in wanted]:
-        logger.setLevel(_natural(logger.level))
-    for logger, level in wanted.items():
-        if not (isinstance(logger.level, _Level) and logger.level == level):
-            logger.setLevel(_Level.over(logger.level, level))
-
-
-def _wanted_levels(rules: dict[str, int]) -> dict[logging.Logger, int]:
-    """Return the loggers whose level has to be ours, from the root down, so that a rule sees what those above it have opened."""
-    wanted: dict[logging.Logger, int] = {}
-    for name, rule in sorted(rules.items()):
-        logger = logging.getLogger(name or None)
-        level = natural = _effective(logger, {})
-        if name or (natural == logging.WARNING and not _others_would_get_more()):
-            level = min(natural, max(rule, 1))  # 0 would mean: ask the parent
-        if _effective(logger, wanted) != level:
-            wanted[logger] = level
-    return wanted
-
-
-def _effective(logger: logging.Logger | None, wanted: dict[logging.Logger, int]) -> int:
-    """Return the effective level of *logger* if ours were those of *wanted* only."""
-    while logger is not None:
-        level = wanted.get(logger) or _natural(logger.level)
-        if level:
-            return level
-        logger = logger.parent
-    return logging.NOTSET
-
-
-def _others_would_get_more() -> bool:
-    """Whether a handler not ours is on the root, or on a logger that has its level from there."""
-    for logger in _loggers():
-        others = [each for each in logger.handlers if not isinstance(each, HubHandler | logging.NullHandler)]
-        if any(each.level < logging.WARNING for each in others) and _has_the_roots_level(logger):
-            return True
-    return False
-
-
-def _has_the_roots_level(logger: logging.Logger | None) -> bool:
-    while logger is not None and logger is not logging.root:
-        if _natural(logger.level):
-            return False
-        logger = logger.parent
-    return True
-
-
-def _loggers() -> Iterator[logging.Logger]:
-    yield logging.root
-    for logger in list(logging.root.manager.loggerDict.values()):
-        if isinstance(logger, logging.Logger):
-            yield logger
+    """Let the standard library's loggers let through what `FAPILOG_LEVEL` and `set_level()` want; any thread."""
+    levels.follow(gates.rules() if _capture.active else {})
 
 
 def _taken(record: logging.LogRecord) -> bool:
@@ -234,7 +160,7 @@ def _taken(record: logging.LogRecord) -> bool:
 def _hide_the_sign() -> None:
     """Put a function in the place of `logging.basicConfig` that lets it find the root's handlers as they are without us."""
     before = logging.basicConfig
-    if hasattr(before, _MARK):
+    if before in _capture.replaced:
         return
 
     @functools.wraps(before)
@@ -248,7 +174,7 @@ def _hide_the_sign() -> None:
             if shown:
                 logging.root.addHandler(_capture.sign)
 
-    setattr(basic_config, _MARK, before)
+    _capture.replaced[basic_config] = before
     logging.basicConfig = basic_config
 
 
@@ -267,7 +193,7 @@ def log_access_record(record: logging.LogRecord) -> None:
 def _show_warnings() -> None:
     """Put a function in the place of `warnings.showwarning`, unless it is there or the program logs its warnings itself."""
     before: Callable[..., Any] = warnings.showwarning
-    if hasattr(before, _MARK) or before is getattr(logging, "_showwarning", None):
+    if before in _capture.replaced or before is getattr(logging, "_showwarning", None):
         return
 
     def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
@@ -276,7 +202,7 @@ def _show_warnings() -> None:
         else:
             _log_warning(message, getattr(category, "__name__", category), filename, lineno)
 
-    setattr(show, _MARK, before)
+    _capture.replaced[show] = before
     warnings.showwarning = show
 
 
