@@ -20,6 +20,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from fapilog._internal import capture
 from fapilog._internal.access import CLIENT_LEFT, Access, request_id_from, text
 from fapilog.coordinator import coordinator
 
@@ -57,6 +58,7 @@ class FapilogMiddleware:
     def __init__(self, app: App, *, access: bool | None = None) -> None:
         self.app = app
         self._access = access
+        capture.middleware_serves()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope."""

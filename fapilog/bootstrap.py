@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from fapilog._internal import capture
 from fapilog._internal.notes import note
 from fapilog._internal.queue import queue_sink
 from fapilog._internal.state import Spec
@@ -92,6 +93,7 @@ def configure_logging(
             coordinator.configure(_spec(settings, sinks, overrides, explicit=not bare))
         coordinator.open()
         _configure_structlog()
+        _capture_stdlib()
     if middleware is not None:
         app.add_middleware(middleware)
     return _hub
@@ -147,12 +149,15 @@ def statistics() -> HubStatistics:
 
 def set_level(level: str | int, logger: str | None = None) -> None:
     """
-    Set the level of this process from now on, for all loggers or for *logger* and those below it.
+    Set the level of this process from now on, for all loggers or for *logger* and those below it; any thread.
+
+    It holds for loggers of the standard library too, where their records are taken (`FAPILOG_CAPTURE_STDLIB`).
 
     Raises:
         ConfigurationError: There is no such level.
     """
     gates.set_one(level_number(level), logger or "")
+    capture.follow_levels()
 
 
 def use_worker(worker: QueueWorker | None) -> None:
@@ -248,6 +253,15 @@ def _configure_structlog() -> None:
         logger_factory=core_factory,
         cache_logger_on_first_use=True,
     )
+
+
+def _capture_stdlib() -> None:
+    assert coordinator.spec is not None
+    settings = coordinator.spec.settings
+    if settings.capture_stdlib:
+        capture.start(access=settings.access_log)
+    else:
+        capture.stop()
 
 
 def _configure_from_environment() -> None:

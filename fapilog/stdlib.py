@@ -6,7 +6,10 @@ Invariants:
 1. A record is read, never changed: other handlers see it as it was.
 2. Nothing here raises, waits or takes a lock; the handler has none of its own, so a fork cannot leave it held.
 3. `close()` is harmless: `logging.config.dictConfig()` calls it on every handler there is, and ours goes on.
-4. %-arguments are formatted as the standard library does; what does not fit is shown beside the raw text.
+4. %-arguments are formatted as the standard library does; what does not fit is shown beside the raw text. A message that is a
+   dict, as structlog's `ProcessorFormatter.wrap_for_formatter` makes it, is an event with its fields.
+5. What is logged while an event is being delivered (by a sink, or the HTTP client that it calls) does not come back as an event;
+   a warning or worse is noted on stderr. The application's own use of the same client, on its own threads, is logged.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from fapilog._internal.native import delivers
+from fapilog._internal.notes import note
 from fapilog.encoding import safe_text
 from fapilog.logger import processors
 from fapilog.pipeline import LEVEL_NAMES, emit, gates
 
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
 _FOR_TERMINALS = {"color_message"}  # uvicorn's: the message again, with escapes
+_FOR_STRUCTLOG = {"_logger", "_name"}  # what `wrap_for_formatter` tells the formatter
 
 
 class HubHandler(logging.Handler):
@@ -49,14 +55,27 @@ class HubHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log *record* as an event; any thread, never raises an `Exception`."""
-        levelno = max(10, min(50, record.levelno // 10 * 10))
-        if (gates.of(record.name).level if self._obeys else gates.rule_of(record.name) or 0) > levelno:
-            return
-        emit(levelno, LEVEL_NAMES[levelno], record.name, self.message(record), {}, fields_of(record), processors)
+        try:
+            if delivers():
+                _cut(record)
+            elif record.levelno >= ((gates.of(record.name).level if self._obeys else gates.rule_of(record.name)) or 0):
+                self.log(record)
+        except Exception as error:  # a record that somebody made by hand, without a level or a name, say
+            note("stdlib", f"a record of the standard library's logging could not be logged: {error!r}")
 
-    def message(self, record: logging.LogRecord) -> str:
+    def log(self, record: logging.LogRecord) -> None:
+        """Log *record*, which passed its level."""
+        levelno = max(10, min(50, record.levelno // 10 * 10))
+        try:
+            event, fields = self.message(record), fields_of(record)
+        except Exception as error:
+            event, fields = safe_text(record.msg), {"pipeline_error": safe_text(error)}
+        emit(levelno, LEVEL_NAMES[levelno], record.name, event, {}, fields, processors)
+
+    def message(self, record: logging.LogRecord) -> Any:
         """Return what *record* says."""
-        return message_of(record)
+        told = _event_dict(record)
+        return message_of(record) if told is None else told.get("event")
 
 
 def message_of(record: logging.LogRecord) -> str:
@@ -72,8 +91,29 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     fields = {
         name: value for name, value in list(record.__dict__.items()) if name not in _STANDARD and name not in _FOR_TERMINALS
     }
+    told = _event_dict(record)
+    if told is not None:
+        fields = {name: value for name, value in fields.items() if name not in _FOR_STRUCTLOG}
+        fields.update((name, value) for name, value in told.items() if name != "event")
+        if fields.get("logger") == record.name:
+            del fields["logger"]
     if record.exc_info:
         fields["exc_info"] = record.exc_info
     if record.stack_info:
+        if "stack" in fields:
+            fields["stack_"] = fields["stack"]
         fields["stack"] = record.stack_info
     return fields
+
+
+def _event_dict(record: logging.LogRecord) -> dict[Any, Any] | None:
+    msg: Any = record.msg
+    return msg if isinstance(msg, dict) and not record.args else None
+
+
+def _cut(record: logging.LogRecord) -> None:
+    if record.levelno >= logging.WARNING:
+        note(
+            f"cut {record.name}",
+            f"{record.name} said while an event was being delivered, so it is not logged: {message_of(record)}",
+        )

@@ -15,6 +15,7 @@ import structlog
 
 from fapilog import bootstrap
 from fapilog import logger as logger_module
+from fapilog._internal import capture
 from fapilog._internal.state import ProcessState
 from fapilog.coordinator import coordinator
 from fapilog.pipeline import gates, redact, route
@@ -89,12 +90,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def process_restored():
-    """Leave no hub, route, gate, structlog set-up, signal handler or context value behind."""
+    """Leave no hub, route, gate, structlog set-up, signal handler, capture or context value behind."""
     rules = dict(gates._rules)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
+        capture.stop()
+        capture._capture.middleware = False
         bootstrap.shutdown_logging(5)
         coordinator._cool()
         if coordinator.state.slot is not None:

@@ -37,7 +37,8 @@ fapilog.sinks
 fapilog._internal.worker
 fapilog._internal.queue fapilog._internal.hub
 fapilog._internal.state fapilog._internal.access fapilog.stdlib
-fapilog._internal.starting
+fapilog._internal.starting fapilog._internal.levels
+fapilog._internal.capture
 fapilog.coordinator
 fapilog.asgi
 fapilog.bootstrap

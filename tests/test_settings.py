@@ -650,7 +650,6 @@ class TestNames:
         ("field", "value"),
         [
             ("labels", {"a": "b"}),
-            ("capture_stdlib", False),
             ("sampling", "x"),
             ("file_max_bytes", 1),
             ("file_rotate_every", "1h"),

@@ -11,7 +11,7 @@ Invariants:
    held.
 3. A custom sink's `write_now()` runs under a lock of its own. After the drain nobody waits for it: busy means `after_close`. In
    synchronous mode, where waiting is the point, a call waits for at most `PATIENCE` seconds. The lock is re-entrant, so no
-   thread waits for itself.
+   thread waits for itself. What the sink logs meanwhile through the standard library does not come back to it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fapilog._internal.accounting import Reason, SinkBooks
+from fapilog._internal.native import writing_now
 from fapilog._internal.notes import note
 from fapilog.errors import SinkUnavailable
 
@@ -95,11 +96,13 @@ class _Locked:
 
     def write(self, lines: Sequence[bytes]) -> None:
         taken = False
+        outside = writing_now.set(True)
         try:
             taken = self._lock.acquire(timeout=self._patience)
             if not taken:
                 raise SinkUnavailable("another thread is inside its write_now()")
             self._write_now(lines)
         finally:
+            writing_now.reset(outside)
             if taken:
                 self._lock.release()

@@ -9,6 +9,8 @@ Invariants:
    threads, and one that is held across the two may "block for ever".
 3. `nap()` never enters gevent's hub, so it may be called from a signal handler or an exit hook; `pause()` lets other green
    threads run, where there are any and where that is possible.
+4. `delivers()` is true wherever code runs because an event is being delivered: on our threads, on those of a custom sink's
+   default executor, and inside a custom sink's `write_now()`, for that call alone and not for other green threads.
 
 gevent may patch before or after this module is imported, so originals are looked up when they are used.
 """
@@ -19,12 +21,14 @@ import _queue
 import _socket
 import _thread
 import asyncio
+import logging
 import selectors
 import signal
 import sys
 import threading
 import time
 from concurrent.futures import Future
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,7 +36,9 @@ if TYPE_CHECKING:
 
 _MODULES = {"_thread": _thread, "selectors": selectors, "time": time}
 SimpleQueue = _queue.SimpleQueue
-_own_threads: set[int] = set()
+_asyncios_log = logging.getLogger("asyncio")  # looked up here: `getLogger()` takes a lock, which a fork may hold
+#: Set while a custom sink's `write_now()` runs in a caller's thread; a context, because green threads share a real one.
+writing_now: ContextVar[bool] = ContextVar("fapilog_writing_now", default=False)
 _NOT_OURS = signal.valid_signals() - {
     *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGPROF, signal.SIGVTALRM)
 }
@@ -43,6 +49,9 @@ def _original(module: str, name: str) -> Any:
     if monkey is None:
         return getattr(_MODULES[module], name)
     return monkey.get_original(module, name)
+
+
+_this_thread = _original("_thread", "_local")()  # a real thread's own, and gone with it: ids of threads are used again
 
 
 def is_green() -> bool:
@@ -66,11 +75,8 @@ def start_thread(run: Callable[[], object], name: str, *, deaf: bool = True) -> 
     """
 
     def marked() -> None:
-        _own_threads.add(thread_id())
-        try:
-            run()
-        finally:
-            _own_threads.discard(thread_id())
+        mark_thread()
+        run()
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS) if deaf else None
     try:
@@ -83,15 +89,19 @@ def start_thread(run: Callable[[], object], name: str, *, deaf: bool = True) -> 
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def thread_id() -> int:
-    """Return the id of the real thread that is running."""
-    ident: int = _original("_thread", "get_ident")()
-    return ident
+def mark_thread() -> None:
+    """Say that the calling thread is one of fapilog's own."""
+    _this_thread.own = True
 
 
 def on_own_thread() -> bool:
-    """Whether the calling thread is one of fapilog's own: the worker's, a sink's."""
-    return thread_id() in _own_threads
+    """Whether the calling thread is one of fapilog's own: the worker's, a sink's, one of a custom sink's default executor."""
+    return getattr(_this_thread, "own", False)
+
+
+def delivers() -> bool:
+    """Whether the calling code runs because an event is being delivered; what it logs would come back to it."""
+    return on_own_thread() or writing_now.get()
 
 
 def wait_for_own_threads(seconds: float) -> None:
@@ -102,14 +112,23 @@ def wait_for_own_threads(seconds: float) -> None:
 
 
 def forget_threads() -> None:
-    """Forget the threads of the parent; in a forked child."""
-    _own_threads.clear()
+    """Say that the calling thread is the program's; in a forked child, whichever thread forked."""
+    _this_thread.own = False
 
 
 def new_loop() -> asyncio.SelectorEventLoop:
-    """Return an event loop for a real thread."""
+    """Return an event loop for a real thread; asyncio's debug record about it stays out of the program's logs."""
     selector = _original("selectors", "DefaultSelector")()
-    return _NativeLoop(selector) if is_green() else asyncio.SelectorEventLoop(selector)
+    here = threading.get_ident()
+
+    def not_here(record: logging.LogRecord) -> bool:
+        return record.thread != here
+
+    _asyncios_log.addFilter(not_here)
+    try:
+        return _NativeLoop(selector) if is_green() else asyncio.SelectorEventLoop(selector)
+    finally:
+        _asyncios_log.removeFilter(not_here)
 
 
 class _NativeLoop(asyncio.SelectorEventLoop):

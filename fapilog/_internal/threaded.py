@@ -6,14 +6,16 @@ Invariants:
 1. Whatever the sink does (a `time.sleep`, a hang, a closed loop), the worker's loop keeps running.
 2. Whatever it raises arrives at its delivery as an ordinary exception; its loop survives.
 3. The thread is a daemon and is started by the process that opens the sink.
+4. The threads of its loop's default executor (`asyncio.to_thread`, `run_in_executor(None, ...)`) are marked as ours, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from fapilog._internal.native import elsewhere, new_loop, start_thread
+from fapilog._internal.native import elsewhere, is_green, mark_thread, new_loop, start_thread
 from fapilog.errors import SinkUnavailable
 
 if TYPE_CHECKING:
@@ -108,6 +110,8 @@ async def _contained(call: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
+    if not is_green():  # its threads would be green ones of our real thread
+        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="fapilog-sink", initializer=mark_thread))
     try:
         loop.run_forever()
         left = asyncio.all_tasks(loop)

@@ -26,14 +26,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fapilog._internal.access import log_partly
+from fapilog._internal.capture import UVICORN_ACCESS as ACCESS
+from fapilog._internal.capture import is_access_record, log_access_record
 from fapilog.asgi import FapilogMiddleware
 from fapilog.coordinator import coordinator
 from fapilog.servers.setup import configure_or_exit, echo
 from fapilog.stdlib import HubHandler
 
 LOG_CONFIG_FILE = Path(__file__).with_name("uvicorn_log_config.json")
-ACCESS = "uvicorn.access"
 #: What uvicorn says when it is up: a process by itself has bound its socket then, a child (True) has it from its parent.
 _UP = {False: "Uvicorn running on", True: "Application startup complete"}
 LOGGERS = ("uvicorn", "uvicorn.error", ACCESS, "uvicorn.asgi")
@@ -68,9 +68,8 @@ class ServerHandler(HubHandler):
         config, self._config = self._config, None
         if config is not None and config.use_subprocess and multiprocessing.parent_process() is None:
             coordinator.become_master()
-        if record.name == ACCESS and isinstance(record.args, tuple) and len(record.args) == 5:
-            client, method, target, _, status = record.args
-            log_partly(str(client).rpartition(":")[0], str(method), str(target), status)
+        if is_access_record(record):
+            log_access_record(record)
             return
         super().emit(record)
         if self._starting:

@@ -5,7 +5,8 @@ Invariants:
 
 1. Only files that modules of this process were loaded from are read. What an event says is no path to open: it may come from
    anywhere and name a pipe, which would hold up its reader, or a file that is nobody's business.
-2. Nothing is raised, imported or run: the attributes of modules are read past what they define themselves.
+2. What a source line shows of secrets is masked as in any text.
+3. Nothing is raised, imported or run: the attributes of modules are read past what they define themselves.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import linecache
 import sys
 import tokenize  # noqa: F401 - linecache imports it when it reads a file, which must find it loaded
 
+from fapilog.redaction import redaction
+
 _modules = 0
 
 
 def source_line(file: str, line: int) -> str:
     """Return a line of the source of a loaded module, without its indent; empty where there is none. Any thread."""
     try:
-        return linecache.getline(file, line).strip() if _is_loaded(file) else ""
+        return redaction.current.text(linecache.getline(file, line).strip()) if _is_loaded(file) else ""
     except Exception:
         return ""
 
