@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ _HEAD_FIELDS = ("timestamp", "level", "event", "logger")
 _SPECIAL = frozenset((*_HEAD_FIELDS, *HUB_FIELDS, "exc_info", "stack_info"))
 _CLASHING = frozenset((*_HEAD_FIELDS, *HUB_FIELDS))
 _PREFIX = "structlog_"
+_inherited_names: dict[ContextVar[Any], str] = {}  # of structlog's variables, which it keeps for ever
 _OUR_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _STACK = structlog.processors.StackInfoRenderer(additional_ignores=["fapilog"])
 _now = datetime.now
@@ -138,6 +139,8 @@ def _nowhere(_levelno: int, _head: bytes) -> bool:
 
 route = Route()
 gates = Gates()
+#: What tells the route of the request that this context belongs to: it becomes known only while the request is under way.
+request_route: ContextVar[Callable[[], str]] = ContextVar("fapilog_request_route")
 
 
 def emit(
@@ -214,11 +217,19 @@ def head_of(event_dict: Mapping[str, Any], method_name: str = "info", name: obje
 def _inherited(context: Any) -> dict[str, Any]:
     """Return what structlog's contextvars hold; the lowest in rank, as in `structlog.contextvars.merge_contextvars`."""
     found = {}
-    for var in context:
-        if var.name.startswith(_PREFIX):
-            value = context[var]
-            if value is not Ellipsis:
-                found[var.name[10:]] = value
+    of_request = ""
+    for var, value in context.items():
+        name = _inherited_names.get(var)
+        if name is None:
+            if var is request_route:
+                of_request = value()
+            if not var.name.startswith(_PREFIX):
+                continue
+            name = _inherited_names[var] = var.name.removeprefix(_PREFIX)
+        if value is not Ellipsis:
+            found[name] = value
+    if of_request:
+        found.setdefault("route", of_request)
     return found
 
 

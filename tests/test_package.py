@@ -35,7 +35,8 @@ fapilog._internal.queue fapilog._internal.hub
 fapilog._internal.state fapilog._internal.access fapilog.stdlib
 fapilog._internal.starting
 fapilog.coordinator
-fapilog.asgi
+fapilog._internal.exchange
+fapilog.asgi fapilog.wsgi
 fapilog.bootstrap
 fapilog.servers.setup
 fapilog.servers.gunicorn fapilog.servers.uvicorn
