@@ -37,6 +37,7 @@ fapilog._internal.starting
 fapilog.coordinator
 fapilog._internal.exchange
 fapilog.asgi fapilog.wsgi
+fapilog._internal.applications
 fapilog.bootstrap
 fapilog.servers.setup
 fapilog.servers.gunicorn fapilog.servers.uvicorn

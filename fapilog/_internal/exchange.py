@@ -65,7 +65,9 @@ class Paths:
             if not isinstance(pattern, str):
                 raise TypeError(f"exclude: {pattern!r} is not a str")
             if not pattern.startswith(("/", "*")) or "*" in pattern[:-1]:
-                raise ValueError(f"exclude: {pattern!r} is neither a path, such as '/health', nor the beginning of one, '/static/*'")
+                raise ValueError(
+                    f"exclude: {pattern!r} is neither a path, such as '/health', nor the beginning of one, '/static/*'"
+                )
         self._exact = frozenset(patterns)
         self._beginnings = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
 
