@@ -7,7 +7,7 @@ Invariants:
    several applications live in one process, it is flushed, and the last one drains.
 2. A second start of the same application opens the hub again.
 3. Each request, and each connection of a websocket, has one access event, logged when the response is complete, when the
-   connection is over, or when the application ends without either; of several middlewares around one another the outermost logs it.
+   connection is over, or when the application ends without either; of several middlewares the outermost logs it.
 4. Everything logged in the course of a request has its id, method, path, client and, once known, route (`_internal/exchange.py`).
 5. Nothing is held back: messages pass as they come, bodies are counted and not kept. Exceptions pass.
 6. Other scopes pass through untouched.

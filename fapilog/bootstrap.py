@@ -79,8 +79,8 @@ def configure_logging(
     Args:
         settings: Read from the environment by default.
         sinks: Instead of `FAPILOG_SINKS`: names (``stdout``, ``stderr``, ``file``) and `Sink` objects.
-        app: A FastAPI, Starlette, Litestar or Flask application, which gets our middleware: the context of requests, access events,
-            and (but for Flask, whose WSGI has no such thing) a shutdown that drains the hub.
+        app: A FastAPI, Starlette, Litestar or Flask application, which gets our middleware: the context of requests, their access
+            events, and (but for Flask, since WSGI has no such thing) a shutdown that drains the hub.
         overrides: Single settings by flat name, such as ``level="DEBUG"`` or ``queue_size=5000``; and ``processors``, structlog
             processors of your own, run before the event is encoded.
 

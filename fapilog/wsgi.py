@@ -7,10 +7,10 @@ Invariants:
    middlewares around one another the outermost logs it.
 2. Everything logged in the course of a request, while its body is iterated and while it is closed included, has its id, method,
    path, client and, once known, route.
-3. A request runs in a context of its own: whatever the application binds is gone when the response is closed. A thread that serves
-   one request after another keeps nothing of any.
-4. Nothing is held back: a body is handed on chunk by chunk, one of known length keeps it, `wsgi.file_wrapper` reaches the server as
-   it is, `write()` and `exc_info` work. Exceptions pass.
+3. A request runs in a context of its own: whatever the application binds is gone when the response is closed. A thread that
+   serves one request after another keeps nothing of any.
+4. Nothing is held back: a body is handed on chunk by chunk, one of known length keeps it, `wsgi.file_wrapper` reaches the server
+   as it is, `write()` and `exc_info` work. Exceptions pass.
 5. Where a server's adapter of ours would log the access event, it does not do so for a request that this logs or leaves out.
 """
 
@@ -24,7 +24,6 @@ from fapilog._internal.exchange import SERVER_ERROR, Exchange, Paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from contextvars import Context
 
     Environ = dict[str, Any]
     StartResponse = Callable[..., Callable[[bytes], object]]
@@ -198,7 +197,7 @@ class _Body:
         exchange: In whose context it is iterated.
     """
 
-    def __init__(self, body: Iterable[bytes], exchange: WsgiExchange) -> None:
+    def __init__(self, body: Any, exchange: WsgiExchange) -> None:
         self._body = body
         self._exchange = exchange
         self._run = exchange.context.run
@@ -228,7 +227,7 @@ class _SizedBody(_Body):
     """The same where the number of chunks is known: a server makes `Content-Length` of a body that is one."""
 
     def __len__(self) -> int:
-        return len(self._body)  # type: ignore[arg-type] - that is why it is one of these
+        return len(self._body)
 
 
 def _number(digits: str) -> int:

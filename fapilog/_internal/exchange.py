@@ -6,8 +6,8 @@ Invariants:
 1. While an exchange is bound, every event that is logged in its context has `request_id`, `method`, `path` and `client` of this
    request, and `route` from the moment that the framework has found it.
 2. Afterwards the context holds what it held before under these names. Nothing under other names is touched, now or ever.
-3. There is one access event at most, when `over()` is called first: if a middleware around the application asked for one, and none
-   excludes the path.
+3. There is one access event at most, when `over()` is called first: if a middleware around the application asked for one, and
+   none excludes the path.
 4. A context may outlive its request (in a task that the application started); it keeps the few texts, not the request.
 """
 

@@ -5,7 +5,7 @@ Invariants:
 
 1. It is made in the master and inherited by every worker through fork, so it holds no thread, no loop and no lock of its own.
 2. Each request has one access event. WSGI: gunicorn calls `access()`, and a second time for one request when the application
-   fails half-way; the first call decides. ASGI: our middleware around the application.
+   fails half-way; the first call decides, unless a middleware inside of the application does. ASGI: our middleware around it.
 3. What gunicorn would write to its own stdout or stderr goes to the hub instead; a log file, syslog or logging configuration of
    the user's gets what it gets without us.
 4. The lines survive a `dictConfig()` of the application's that disables existing loggers.
@@ -171,7 +171,7 @@ class _Handler(HubHandler):
 
 
 class _Serving:
-    """A WSGI application whose requests have their context and their id (`fapilog.wsgi`); `Logger.access()` logs the access events."""
+    """A WSGI application whose requests have their context and id (`fapilog.wsgi`); `Logger.access()` logs the access events."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self._app = app
