@@ -178,13 +178,13 @@ class _Exchange(Exchange):
         if found is not None:
             return str(found)
         route = scope.get("route")  # FastAPI, Starlette
-        if route is None:
-            return None
+        mounted = scope.get("root_path", "").removeprefix(root)
+        if route is None or hasattr(route, "routes"):  # what is mounted has no route of its own, or not yet
+            return str(mounted)
         included = scope.get("fastapi", {}).get("effective_route_context")  # a route of a router that was included with a prefix
         if included is not None and included.original_route is route:
             route = included
-        mounted = scope.get("root_path", "").removeprefix(root)
-        return mounted if hasattr(route, "routes") else f"{mounted}{route.path_format}"
+        return f"{mounted}{route.path_format}"
 
 
 class _Response(_Exchange):
@@ -201,11 +201,11 @@ class _Response(_Exchange):
             self.over(CLIENT_LEFT)
 
     def marked(self, message: Message) -> Message:
-        return self._with_id(message) if message["type"] == "http.response.start" else message
+        return self._with_id(message) if _begins(message) else message
 
     def sent(self, message: Message) -> None:
         kind = message["type"]
-        if kind == "http.response.start":
+        if _begins(message):
             self.access.status = message["status"]
             self._headers = message.get("headers", ())
             self._trailers = message.get("trailers", False)
@@ -228,6 +228,11 @@ class _Response(_Exchange):
         """Return what the response's headers say of its body, which the server reads by itself."""
         lengths = [value for name, value in self._headers if name.lower() == b"content-length"]
         return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
+
+
+def _begins(message: Message) -> bool:
+    """Return whether this is the start of the response itself, not of an informational one (1xx)."""
+    return message["type"] == "http.response.start" and message.get("status", 200) >= 200
 
 
 class _Connection(_Exchange):

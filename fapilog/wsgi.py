@@ -109,6 +109,7 @@ class WsgiExchange(Exchange):
             headers = self._with_id(headers)
             write = start_response(status, headers, *exc_info)
             self.access.status = _number(status[:3])
+            self.keep_route()
             self._announced = next((_number(value) for name, value in headers if name.lower() == "content-length"), 0)
             return self._counting(write)
 
@@ -210,7 +211,7 @@ class _Body:
         try:
             if self._chunks is None:
                 self._chunks = self._run(iter, self._body)
-            chunk = self._run(next, self._chunks)
+            chunk: bytes = self._run(next, self._chunks)
             self._exchange.count(chunk)
         except StopIteration:
             raise

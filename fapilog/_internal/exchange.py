@@ -131,12 +131,16 @@ class Exchange:
         if source is None:
             return self._route
         try:
-            return self._found_route(source) or ""
+            return self._found_route(source) or self._route
         except Exception:  # objects of a framework, which may change between two versions of it
-            return ""
+            return self._route
 
     def _found_route(self, source: Any) -> str | None:
         raise NotImplementedError
+
+    def keep_route(self) -> None:
+        """Remember the route that is known now: a framework may clear away what it has found when it has answered."""
+        self._route = self.route()
 
     def over(self, status: int = 0) -> None:
         """Log the access event, the first time; *status* is what the client got if the application never began to answer."""
@@ -152,5 +156,5 @@ class Exchange:
 
     def let_go(self) -> None:
         """Forget the request itself: the application has come back for good."""
-        self._route = self.route()
+        self.keep_route()
         self._source = None
