@@ -232,7 +232,7 @@ class _Response(_Exchange):
 
 def _begins(message: Message) -> bool:
     """Return whether this is the start of the response itself, not of an informational one (1xx)."""
-    return message["type"] == "http.response.start" and message.get("status", 200) >= 200
+    return message["type"] == "http.response.start" and not 100 <= message.get("status", 0) < 200
 
 
 class _Connection(_Exchange):

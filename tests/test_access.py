@@ -318,7 +318,9 @@ PATH = {"type": "http.response.pathsend", "path": "/some/file"}
         pytest.param([TRAILED, body(b"abcdefg"), trailers(more=True), trailers()], 7, id="trailers in parts"),
         pytest.param([{**START, "status": 103}, START, body(b"abcdefg")], 7, id="an informational response before"),
         pytest.param([{"type": "http.response.early_hint", "links": []}, START, body(b"abcdefg")], 7, id="early hints before"),
-        pytest.param([{"type": "http.response.push", "path": "/", "headers": []}, START, body(b"abcdefg")], 7, id="a push before"),
+        pytest.param(
+            [{"type": "http.response.push", "path": "/", "headers": []}, START, body(b"abcdefg")], 7, id="a push before"
+        ),
     ],
 )
 def test_extensions_of_the_protocol(events, messages, count) -> None:

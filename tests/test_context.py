@@ -95,12 +95,12 @@ def listening(server: Uvicorn) -> None:
 @pytest.mark.parametrize("way", ["middleware", "adapter"])
 def test_two_hundred_requests_at_once(tmp_path: Path, way: str) -> None:
     """
-    Each event has the id, method, path, client and route of its own request; one access event for each, with the right status; what
-    others' middlewares have bound is there (O-CTX-1).
+    Each event has the id, method, path, client and route of its own request; one access event for each, with the right status;
+    what others' middlewares have bound is there (O-CTX-1).
     """
     arguments = ["--log-config", str(LOG_CONFIG_FILE)] if way == "adapter" else []
-    settings = {"FAPILOG_TEST_ADAPTER": "1"} if way == "adapter" else {}
-    with Uvicorn(tmp_path, *arguments, app="context_app:api", **settings) as server:
+    adapter = "1" if way == "adapter" else ""
+    with Uvicorn(tmp_path, *arguments, app="context_app:api", FAPILOG_TEST_ADAPTER=adapter) as server:
         listening(server)
         answers = ask_at_once(server.port, 200)
         server.stop()

@@ -284,7 +284,9 @@ def test_several_middlewares_around_one_another(events, outer, inner, logged) ->
     assert server.request_id
 
 
-@pytest.mark.parametrize(("setting", "argument", "logged"), [(True, None, 1), (False, None, 0), (False, True, 1), (True, False, 0)])
+@pytest.mark.parametrize(
+    ("setting", "argument", "logged"), [(True, None, 1), (False, None, 0), (False, True, 1), (True, False, 0)]
+)
 def test_who_decides_whether_there_are_access_events(tmp_path, setting, argument, logged) -> None:
     """FAPILOG_ACCESS_LOG, unless the middleware was told; context and id are there either way."""
     path = tmp_path / "x"
@@ -382,7 +384,7 @@ def test_a_file_wrapper_that_takes_no_attribute(events) -> None:
         start_response("200 OK", [("content-length", "3")])
         return environ["wsgi.file_wrapper"](io.BytesIO(b"abc"))
 
-    server = Server().serve(FapilogMiddleware(app), environ_of(**{"wsgi.file_wrapper": Sealed}))
+    server = Server().serve(FapilogMiddleware(app), {**environ_of(), "wsgi.file_wrapper": Sealed})
     assert server.chunks == [b"abc"]
     assert [(event["status"], event["bytes"]) for event in events] == [(200, 3)]
 
@@ -391,7 +393,7 @@ def test_a_file_wrapper_that_takes_no_attribute(events) -> None:
 
 
 def test_what_is_logged_during_a_request(events) -> None:
-    """It has the request's context: in the application, its body, its close(); the access event has what the application bound."""
+    """It has the request's context: in the application, its body, its close(); the access event has what it bound, too."""
 
     class Body:
         def __iter__(self) -> Any:
@@ -504,7 +506,7 @@ def test_what_a_request_leaves_in_memory(events, app) -> None:
         data = Input()
         reference = weakref.ref(data)
         with contextlib.suppress(RuntimeError):
-            Server().serve(FapilogMiddleware(app), environ_of(**{"wsgi.input": data}))
+            Server().serve(FapilogMiddleware(app), {**environ_of(), "wsgi.input": data})
         del data
         assert reference() is None
     finally:
@@ -638,12 +640,12 @@ def django_app() -> Any:
         return FileResponse(open(__file__, "rb"))
 
     class Urls:
-        urlpatterns = [
+        urlpatterns = (
             path("items/<int:n>", item),
             path("stream/<int:n>", stream),
             path("fail/<int:n>", fail),
             path("file/<int:n>", file),
-        ]
+        )
 
     class Route:
         """As in the documentation."""
@@ -684,7 +686,7 @@ def django_app() -> Any:
     ],
 )
 def test_django(events, django_app, path, route, status, logged) -> None:
-    """Every event of a request has its context, and the route that two lines of a Django middleware bind; one access event each."""
+    """Every event of a request has its context, and the route that a Django middleware binds; one access event each."""
     import logging
 
     app = FapilogMiddleware(django_app)

@@ -194,7 +194,8 @@ def _log_access(resp: Any, req: Any, environ: Any, seconds: float) -> None:
         exchange.access.request_id = request_id_from(_header(environ, req, _ID))
         exchange.began -= seconds
     if not exchange.claimed and not exchange.logged and not getattr(req, "logged_by_fapilog", False):
-        _log(environ, req, exchange, _status(resp, environ), int(getattr(resp, "sent", 0) or 0), seconds)
+        sent = int(getattr(resp, "sent", 0) or 0) or exchange.access.body_bytes  # gunicorn does not count what sendfile() sends
+        _log(environ, req, exchange, _status(resp, environ), sent, seconds)
 
 
 def _log(environ: Any, req: Any, exchange: WsgiExchange, status: int, body_bytes: int, seconds: float) -> None:

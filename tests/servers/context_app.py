@@ -41,14 +41,16 @@ def number_of(request: Request) -> int:
 
 
 def foreign(name: str) -> Any:
+    before, after = f"{name} before", f"{name} after"
+
     async def dispatch(request: Request, call_next: Any) -> Any:
         n = number_of(request)
         fapilog.bind_contextvars(**{name: n})
-        log.info(f"{name} before", n=n)
+        log.info(before, n=n)
         try:
             return await call_next(request)
         finally:
-            log.info(f"{name} after", n=n)
+            log.info(after, n=n)
 
     return dispatch
 
