@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -14,9 +15,10 @@ import pytest
 pytest.importorskip("flask")
 pytest.importorskip("django")
 
+from fapilog.servers.uvicorn import LOG_CONFIG_FILE
 from tests._support import ACCESS_FIELDS
 from tests.programs.running import lives, wait_until
-from tests.servers.harness import OUR_CONF, Gunicorn
+from tests.servers.harness import HERE, OUR_CONF, Gunicorn, Server, Uvicorn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +75,7 @@ def ended(port: int, path: str) -> int:
     return answer.status
 
 
-def up(server: Gunicorn) -> None:
+def up(server: Server) -> None:
     """Wait until it answers, with requests that are no part of the counts."""
 
     def answers() -> bool:
@@ -155,3 +157,24 @@ def test_an_application_that_fails_half_way_under_gunicorn(tmp_path: Path, kind:
         "/missing": [(404, 5)],
         "/cached": [(304, 0)],
     }
+
+
+@pytest.mark.parametrize("bridge", ["a2wsgi", pytest.param("uvicorn's own", marks=pytest.mark.matrix)])
+def test_a_wsgi_application_under_uvicorn(tmp_path: Path, bridge: str) -> None:
+    """With our log_config and our middleware in the application there is one access event for each request, with one id."""
+    if bridge != "a2wsgi":
+        (tmp_path / "a2wsgi.py").write_text("raise ModuleNotFoundError")
+    arguments = ("--interface", "wsgi", "--log-config", str(LOG_CONFIG_FILE))
+    path = os.pathsep.join([str(tmp_path), str(HERE), os.environ.get("PYTHONPATH", "")])
+
+    with Uvicorn(tmp_path, *arguments, app="web_app:app", FAPILOG_TEST_WAY="both", PYTHONPATH=path) as server:
+        up(server)
+        answers = {f"/items/{n}": ended(server.port, f"/items/{n}") for n in range(10)}
+        server.stop()
+
+    assert set(answers.values()) == {200}
+    (life,) = lives(tmp_path)
+    for event in ("work", "request"):
+        assert sorted(line["path"] for line in life.whole().named(event) if line["path"] in answers) == sorted(answers)
+    ids = {line["path"]: line["request_id"] for line in life.named("work")}
+    assert all(ids[line["path"]] == line["request_id"] for line in life.named("request") if line["path"] in ids)
