@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from fapilog._internal.access import CLIENT_LEFT, Access, request_id_from, text
+from fapilog._internal.access import CLIENT_LEFT, request_id_from, text
 from fapilog._internal.exchange import SERVER_ERROR, Exchange, Paths
 from fapilog.coordinator import coordinator
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MARK = "fapilog.exchange"
 _SHUTDOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 _ID = b"x-request-id"
-_WANTED = frozenset((b"user-agent", b"referer", _ID))
+_TOLD = frozenset((b"user-agent", b"referer"))
 FORBIDDEN = 403  # what a server answers when a websocket is closed before it was accepted
 SWITCHING_PROTOCOLS = 101
 NO_CLOSE_SEEN = 1006  # RFC 6455: the connection ended without a close frame
@@ -70,7 +70,7 @@ class FapilogMiddleware:
         if kind in {"http", "websocket"}:
             exchange = scope.get(MARK)
             if exchange is None:
-                await self._serve(_Response(scope) if kind == "http" else _Connection(scope), scope, receive, send)
+                await self._serve((_Response if kind == "http" else _Connection)(scope, receive, send), scope)
             else:
                 exchange.join(self._access, self._exclude)
                 await self.app(scope, receive, send)
@@ -79,21 +79,12 @@ class FapilogMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-        async def receiving() -> Message:
-            message = await receive()
-            exchange.received(message)
-            return message
-
-        async def sending(message: Message) -> None:
-            await send(exchange.marked(message))
-            exchange.sent(message)
-
+    async def _serve(self, exchange: _Exchange, scope: Scope) -> None:
         scope[MARK] = exchange
         exchange.join(self._access, self._exclude)
         exchange.bind()
         try:
-            await self.app(scope, receiving, sending)
+            await self.app(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
             exchange.over(CLIENT_LEFT)
             raise
@@ -131,87 +122,104 @@ async def drained(lifespan: object) -> None:
 
 
 class _Exchange(Exchange):
-    """What HTTP and websockets have in common."""
+    """
+    What HTTP and websockets have in common.
 
-    __slots__ = ("_headers",)
+    Args:
+        scope: Of the request.
+        receive: The server's; `receive()` takes its place.
+        send: The server's; `send()` takes its place.
+    """
 
-    def __init__(self, scope: Scope) -> None:
+    __slots__ = ("_receive", "_send")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = None
+        for name, value in scope.get("headers", ()):
+            if name == _ID:
+                given = value
         client = scope.get("client")
-        headers = {name: value for name, value in scope.get("headers", ()) if name in _WANTED}
         super().__init__(
-            Access(
-                scope.get("method", "GET" if scope["type"] == "websocket" else ""),
-                scope.get("path", ""),
-                text(scope.get("query_string")),
-                str(client[0]) if client else "",
-                text(headers.get(b"user-agent")),
-                text(headers.get(b"referer")),
-                request_id_from(headers.get(_ID)),
-            ),
+            scope.get("method", ""),
+            scope.get("path", ""),
+            str(client[0]) if client else "",
+            request_id_from(given),
+            _found_route,
             (scope, scope.get("root_path", "")),
         )
-        self._headers: Any = ()
+        self._receive = receive
+        self._send = send
 
-    def received(self, message: Message) -> None:
-        """Take note of a message from the client."""
+    async def receive(self) -> Message:
+        """Hand on a message from the client, and take note of it."""
         raise NotImplementedError
 
-    def marked(self, message: Message) -> Message:
-        """Return a message to the client, with the request's id where the response begins."""
-        raise NotImplementedError
-
-    def sent(self, message: Message) -> None:
-        """Take note of a message that the server has taken."""
+    async def send(self, message: Message) -> None:
+        """Hand on a message to the client, with the request's id where the response begins; take note of what the server took."""
         raise NotImplementedError
 
     def _with_id(self, message: Message) -> Message:
-        headers = list(message.get("headers", ()))
-        theirs = [value for name, value in headers if name.lower() == _ID]
-        if not theirs:
-            return {**message, "headers": [*headers, (_ID, self.access.request_id.encode())]}
-        self.access.request_id = text(theirs[0])
-        return message
+        headers = message.get("headers", ())
+        for name, value in headers:
+            if len(name) == len(_ID) and name.lower() == _ID:
+                self.request_id = text(value)
+                return message
+        return {**message, "headers": [*headers, (_ID, self.request_id.encode())]}
 
-    def _found_route(self, source: tuple[Scope, str]) -> str | None:
-        scope, root = source
-        found = scope.get("path_template")  # Litestar
-        if found is not None:
-            return str(found)
-        route = scope.get("route")  # FastAPI, Starlette
-        mounted = scope.get("root_path", "").removeprefix(root)
-        if route is None or hasattr(route, "routes"):  # what is mounted has no route of its own, or not yet
-            return str(mounted)
-        included = scope.get("fastapi", {}).get("effective_route_context")  # a route of a router that was included with a prefix
-        if included is not None and included.original_route is route:
-            route = included
-        return f"{mounted}{route.path_format}"
+    def _told(self, source: tuple[Scope, str]) -> tuple[str, str, str]:
+        scope, _ = source
+        headers = {name: value for name, value in scope.get("headers", ()) if name in _TOLD}
+        return text(scope.get("query_string")), text(headers.get(b"user-agent")), text(headers.get(b"referer"))
+
+
+def _found_route(source: tuple[Scope, str]) -> str:
+    """Return the template of the path from a scope and the root path that it began with."""
+    scope, root = source
+    found = scope.get("path_template")  # Litestar
+    if found is not None:
+        return str(found)
+    route = scope.get("route")  # FastAPI, Starlette
+    mounted = scope.get("root_path", "").removeprefix(root)
+    if route is None or hasattr(route, "routes"):  # what is mounted has no route of its own, or not yet
+        return str(mounted)
+    included = scope.get("fastapi", {}).get("effective_route_context")  # a route of a router that was included with a prefix
+    if included is not None and included.original_route is route:
+        route = included
+    return f"{mounted}{route.path_format}"
 
 
 class _Response(_Exchange):
     """One HTTP request and its response."""
 
-    __slots__ = ("_trailers",)
+    __slots__ = ("_headers", "_trailers")
 
-    def __init__(self, scope: Scope) -> None:
-        super().__init__(scope)
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope, receive, send)
+        self._headers: Any = ()
         self._trailers = False
 
-    def received(self, message: Message) -> None:
-        if message["type"] == "http.disconnect" and not self.access.status:
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self.status:
             self.over(CLIENT_LEFT)
+        return message
 
-    def marked(self, message: Message) -> Message:
-        return self._with_id(message) if _begins(message) else message
-
-    def sent(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
         kind = message["type"]
-        if _begins(message):
-            self.access.status = message["status"]
+        if kind == "http.response.body":
+            await self._send(message)
+            self._body(len(message.get("body", b"")), more=message.get("more_body", False))
+        elif kind == "http.response.start" and not 100 <= message.get("status", 0) < 200:  # not an informational one
+            await self._send(self._with_id(message))
+            self.status = message["status"]
             self._headers = message.get("headers", ())
             self._trailers = message.get("trailers", False)
-        elif kind == "http.response.body":
-            self._body(len(message.get("body", b"")), more=message.get("more_body", False))
-        elif kind == "http.response.pathsend":
+        else:
+            await self._send(message)
+            self._extended(kind, message)
+
+    def _extended(self, kind: str, message: Message) -> None:
+        if kind == "http.response.pathsend":
             self._body(self._announced(), more=False)
         elif kind == "http.response.zerocopysend":
             self._body(message.get("count") or self._announced(), more=message.get("more_body", False))
@@ -219,8 +227,8 @@ class _Response(_Exchange):
             self.over()
 
     def _body(self, size: int, *, more: bool) -> None:
-        if self.access.method != "HEAD":
-            self.access.body_bytes += size
+        if self.method != "HEAD":
+            self.body_bytes += size
         if not more and not self._trailers:
             self.over()
 
@@ -230,47 +238,47 @@ class _Response(_Exchange):
         return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
 
 
-def _begins(message: Message) -> bool:
-    """Return whether this is the start of the response itself, not of an informational one (1xx)."""
-    return message["type"] == "http.response.start" and not 100 <= message.get("status", 0) < 200
-
-
 class _Connection(_Exchange):
     """One websocket, from the handshake to its close; its body is what was sent over it."""
 
     __slots__ = ()
 
-    def received(self, message: Message) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope, receive, send)
+        self.method = scope.get("method", "GET")  # a handshake is one
+
+    async def receive(self) -> Message:
+        message = await self._receive()
         if message["type"] == "websocket.disconnect":
             self._closed(message, CLIENT_LEFT)
+        return message
 
-    def marked(self, message: Message) -> Message:
-        return self._with_id(message) if message["type"] in {"websocket.accept", "websocket.http.response.start"} else message
-
-    def sent(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
         kind = message["type"]
-        if kind == "websocket.accept":
-            self.access.status = SWITCHING_PROTOCOLS
-        elif kind == "websocket.send":
+        begins = kind in {"websocket.accept", "websocket.http.response.start"}
+        await self._send(self._with_id(message) if begins else message)
+        if kind == "websocket.send":
             data = message.get("bytes")
-            self.access.body_bytes += len(data) if data is not None else _size(message.get("text") or "")
+            self.body_bytes += len(data) if data is not None else _size(message.get("text") or "")
+        elif kind == "websocket.accept":
+            self.status = SWITCHING_PROTOCOLS
         elif kind == "websocket.close":
             self._closed(message, FORBIDDEN)
         elif kind == "websocket.http.response.start":
-            self.access.status = message["status"]
+            self.status = message["status"]
         elif kind == "websocket.http.response.body":
-            self.access.body_bytes += len(message.get("body", b""))
+            self.body_bytes += len(message.get("body", b""))
             if not message.get("more_body", False):
                 self.over()
 
     def _closed(self, message: Message, unopened: int) -> None:
-        if self.access.status == SWITCHING_PROTOCOLS and self.access.close_code is None:
-            self.access.close_code = message.get("code", 1000)
+        if self.status == SWITCHING_PROTOCOLS and self.close_code is None:
+            self.close_code = message.get("code", 1000)
         self.over(unopened)
 
     def over(self, status: int = 0) -> None:
-        if self.access.status == SWITCHING_PROTOCOLS and self.access.close_code is None:
-            self.access.close_code = NO_CLOSE_SEEN
+        if self.status == SWITCHING_PROTOCOLS and self.close_code is None:
+            self.close_code = NO_CLOSE_SEEN
         super().over(status)
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from fapilog._internal.access import Access, request_id_from, text
+from fapilog._internal.access import request_id_from, text
 from fapilog._internal.exchange import SERVER_ERROR, Exchange, Paths
 
 if TYPE_CHECKING:
@@ -80,15 +80,11 @@ class WsgiExchange(Exchange):
 
     def __init__(self, environ: Environ) -> None:
         super().__init__(
-            Access(
-                str(environ.get("REQUEST_METHOD", "")),
-                text(environ.get("SCRIPT_NAME")) + text(environ.get("PATH_INFO")),
-                text(environ.get("QUERY_STRING")),
-                str(environ.get("REMOTE_ADDR", "")),
-                text(environ.get("HTTP_USER_AGENT")),
-                text(environ.get("HTTP_REFERER")),
-                request_id_from(environ.get("HTTP_X_REQUEST_ID")),
-            ),
+            str(environ.get("REQUEST_METHOD", "")),
+            text(environ.get("SCRIPT_NAME")) + text(environ.get("PATH_INFO")),
+            str(environ.get("REMOTE_ADDR", "")),
+            request_id_from(environ.get("HTTP_X_REQUEST_ID")),
+            _found_route,
             environ,
         )
         self.context = copy_context()
@@ -108,8 +104,8 @@ class WsgiExchange(Exchange):
         def starting(status: str, headers: Iterable[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
             headers = self._with_id(headers)
             write = start_response(status, headers, *exc_info)
-            self.access.status = _number(status[:3])
-            self.keep_route()
+            self.status = _number(status[:3])
+            self.route.keep()
             self._announced = next((_number(value) for name, value in headers if name.lower() == "content-length"), 0)
             return self._counting(write)
 
@@ -125,8 +121,8 @@ class WsgiExchange(Exchange):
         headers = list(headers)
         theirs = [value for name, value in headers if name.lower() == "x-request-id"]
         if not theirs:
-            return [*headers, (_ID, self.access.request_id)]
-        self.access.request_id = text(theirs[0])
+            return [*headers, (_ID, self.request_id)]
+        self.request_id = text(theirs[0])
         return headers
 
     def _counting(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
@@ -146,8 +142,8 @@ class WsgiExchange(Exchange):
         """Hand a file on, which only the server knows how to send; *body* tells when it is closed."""
         close = getattr(body, "close", None)
         self._begun = True
-        if self.access.method != "HEAD":
-            self.access.body_bytes = self._announced
+        if self.method != "HEAD":
+            self.body_bytes = self._announced
 
         def closing() -> None:
             self.close(close)
@@ -162,13 +158,13 @@ class WsgiExchange(Exchange):
     def count(self, data: bytes) -> None:
         """Take note of a part of the body that goes to the server."""
         self._begun = True
-        if self.access.method != "HEAD":
-            self.access.body_bytes += len(data)
+        if self.method != "HEAD":
+            self.body_bytes += len(data)
 
     def fail(self) -> None:
         """Log the access event of a response that ended in an exception; it may still be closed."""
         if not self._begun:  # the server has not sent the headers either
-            self.access.status = SERVER_ERROR
+            self.status = SERVER_ERROR
         self.context.run(self.over, SERVER_ERROR)
 
     def close(self, close: Callable[[], object] | None) -> None:
@@ -184,9 +180,12 @@ class WsgiExchange(Exchange):
         self.context.run(self.unbind)  # else context and exchange would hold each other
         self.let_go()
 
-    def _found_route(self, source: Environ) -> str | None:
-        request = source.get("werkzeug.request")  # Flask
-        return None if request is None else str(request.url_rule.rule)
+    def _told(self, source: Environ) -> tuple[str, str, str]:
+        return text(source.get("QUERY_STRING")), text(source.get("HTTP_USER_AGENT")), text(source.get("HTTP_REFERER"))
+
+
+def _found_route(environ: Environ) -> str:
+    return str(environ["werkzeug.request"].url_rule.rule)  # Flask
 
 
 class _Body:

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.contextvars import bind_contextvars
 
+from fapilog._internal.access import Access
 from fapilog.coordinator import coordinator
 from fapilog.pipeline import request_route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from contextvars import ContextVar, Token
-
-    from fapilog._internal.access import Access
 
 SERVER_ERROR = 500
 
@@ -75,44 +74,101 @@ class Paths:
         return path in self._exact or path.startswith(self._beginnings)
 
 
+class Route:
+    """
+    The template of a request's path, such as ``/items/{n}``, which becomes known while the request is under way.
+
+    It is in the context of the request, and with it in every context that is copied from that, for as long as these live.
+
+    Args:
+        find: Returns it; may raise anything while there is none.
+        source: What *find* looks at: the scope, or the environ.
+    """
+
+    __slots__ = ("_find", "_known", "_source")
+
+    def __init__(self, find: Callable[[Any], str], source: Any) -> None:
+        self._find = find
+        self._source = source
+        self._known = ""
+
+    def __call__(self) -> str:
+        """Return the template; empty while nobody knows it. Any thread, never raises an `Exception`."""
+        source = self._source
+        if source is None:
+            return self._known
+        try:
+            return self._find(source) or self._known
+        except Exception:  # objects of a framework, which may change between two versions of it
+            return self._known
+
+    def keep(self) -> str:
+        """Remember what is known now, and return it: a framework may clear away what it has found when it has answered."""
+        self._known = self()
+        return self._known
+
+    def let_go(self) -> None:
+        """Forget the request itself, with all that hangs on it."""
+        self.keep()
+        self._source = None
+
+
 class Exchange:
     """
     One request and its response.
 
+    Args:
+        method: As sent.
+        path: Decoded.
+        client: The address of whoever asked, without the port; empty where there is none.
+        request_id: From `request_id_from()`.
+        find: Returns the template of the path, given *source*; may raise anything while there is none.
+        source: Where the server and the framework say what there is to know: the scope, or the environ.
+
     Attributes:
-        access: What is known of it so far.
-        began: When it began, on the monotonic clock.
-        wanted: Whether a middleware of ours, at any depth around the application, logs its access event.
-        excluded: Whether one of them leaves its path out.
-        done: Whether its access event has been logged, or would have been.
+        status: Of the response; 0 as long as it has not begun.
+        body_bytes: Of its body, so far.
+        close_code: Of a websocket that was open and is closed.
+        began: When, on the monotonic clock.
+        wanted: Whether a middleware of ours, at any depth around the application, logs the access event.
+        excluded: Whether one of them leaves the path out.
+        route: The template of the path.
+        done: Whether the access event has been logged, or would have been.
     """
 
-    __slots__ = ("_route", "_source", "_tokens", "access", "began", "done", "excluded", "wanted")
+    __slots__ = (
+        *("_source", "_tokens", "began", "body_bytes", "client", "close_code", "done", "excluded"),
+        *("method", "path", "request_id", "route", "status", "wanted"),
+    )
 
-    def __init__(self, access: Access, source: Any) -> None:
-        """*source* is where the framework leaves what it has found out: the scope, or the environ."""
+    def __init__(self, method: str, path: str, client: str, request_id: str, find: Callable[[Any], str], source: Any) -> None:
         self.began = time.monotonic()
-        self.access = access
+        self.route = Route(find, source)
+        self.method = method
+        self.path = path
+        self.client = client
+        self.request_id = request_id
+        self.status = 0
+        self.body_bytes = 0
+        self.close_code: int | None = None
         self.wanted = False
         self.excluded = False
         self.done = False
-        self._route = ""
         self._source = source
         self._tokens: tuple[Token[Any], ...] = ()
 
     def join(self, access: bool | None, exclude: Paths) -> None:
         """Take the wishes of a middleware into account: the outermost, which made this, and any inside of it."""
         self.wanted = self.wanted or (logs_access() if access is None else access)
-        self.excluded = self.excluded or self.access.path in exclude
+        self.excluded = self.excluded or self.path in exclude
 
     def bind(self) -> None:
         """Put the request into the current context."""
-        access = self.access
         self._tokens = (
-            _REQUEST_ID.set(access.request_id),
-            _METHOD.set(access.method),
-            _PATH.set(access.path),
-            _CLIENT.set(access.client),
+            _REQUEST_ID.set(self.request_id),
+            _METHOD.set(self.method),
+            _PATH.set(self.path),
+            _CLIENT.set(self.client),
             request_route.set(self.route),
         )
 
@@ -125,36 +181,33 @@ class Exchange:
             except ValueError:  # another context: the garbage collector closes a coroutine that was never finished
                 return
 
-    def route(self) -> str:
-        """Return the template of the path, such as ``/items/{n}``; empty while nobody knows it. Any thread, never raises."""
-        source = self._source
-        if source is None:
-            return self._route
-        try:
-            return self._found_route(source) or self._route
-        except Exception:  # objects of a framework, which may change between two versions of it
-            return self._route
-
-    def _found_route(self, source: Any) -> str | None:
-        raise NotImplementedError
-
-    def keep_route(self) -> None:
-        """Remember the route that is known now: a framework may clear away what it has found when it has answered."""
-        self._route = self.route()
-
     def over(self, status: int = 0) -> None:
         """Log the access event, the first time; *status* is what the client got if the application never began to answer."""
         if self.done:
             return
         self.done = True
         if self.wanted and not self.excluded:
-            access = self.access
-            access.status = access.status or status
-            access.seconds = time.monotonic() - self.began
-            access.route = self.route()
-            access.log()
+            query, user_agent, referer = self._told(self._source)
+            Access(
+                self.method,
+                self.path,
+                query,
+                self.client,
+                user_agent,
+                referer,
+                self.request_id,
+                self.status or status,
+                self.body_bytes,
+                time.monotonic() - self.began,
+                self.route.keep(),
+                self.close_code,
+            ).log()
+
+    def _told(self, source: Any) -> tuple[str, str, str]:
+        """Return query, user agent and referer."""
+        raise NotImplementedError
 
     def let_go(self) -> None:
         """Forget the request itself: the application has come back for good."""
-        self.keep_route()
+        self.route.let_go()
         self._source = None

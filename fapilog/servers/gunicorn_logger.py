@@ -191,10 +191,10 @@ def _log_access(resp: Any, req: Any, environ: Any, seconds: float) -> None:
     exchange = environ.get(MARK) or _serving.get()  # gunicorn's error handler makes an environ of its own
     if exchange is None or (MARK not in environ and exchange.body is not environ.get("wsgi.input")):  # another's, from before
         exchange = WsgiExchange(environ)
-        exchange.access.request_id = request_id_from(_header(environ, req, _ID))
+        exchange.request_id = request_id_from(_header(environ, req, _ID))
         exchange.began -= seconds
     if not exchange.claimed and not exchange.logged and not getattr(req, "logged_by_fapilog", False):
-        sent = int(getattr(resp, "sent", 0) or 0) or exchange.access.body_bytes  # gunicorn does not count what sendfile() sends
+        sent = int(getattr(resp, "sent", 0) or 0) or exchange.body_bytes  # gunicorn does not count what sendfile() sends
         _log(environ, req, exchange, _status(resp, environ), sent, seconds)
 
 
@@ -212,7 +212,7 @@ def _log(environ: Any, req: Any, exchange: WsgiExchange, status: int, body_bytes
         str(environ.get("REMOTE_ADDR", "")),
         text(_header(environ, req, "User-Agent")),
         text(_header(environ, req, "Referer")),
-        exchange.access.request_id,
+        exchange.request_id,
         status,
         body_bytes,
         max(seconds, time.monotonic() - exchange.began),
