@@ -185,6 +185,10 @@ async def call(app: Any, path: str, **changes: Any) -> list[MutableMapping[str, 
     return sent
 
 
+async def no_message() -> dict[str, Any]:
+    return {"type": "http.disconnect"}
+
+
 def log(event: str = "work", **fields: Any) -> None:
     fapilog.get_logger("app").info(event, **fields)
 
@@ -493,6 +497,10 @@ def test_a_task_that_outlives_its_request(events) -> None:
     class Big:
         pass
 
+    class Wire:
+        async def __call__(self, message: MutableMapping[str, Any]) -> None:
+            pass
+
     released: list[bool] = []
     kept: list[Any] = []
 
@@ -510,10 +518,11 @@ def test_a_task_that_outlives_its_request(events) -> None:
             await send(BODY)
 
         big = Big()
-        reference = weakref.ref(big)
-        await call(FapilogMiddleware(app), "/items/1", state=big)
-        del big
-        released.append(reference() is None)  # by reference counting alone: no cycle holds it
+        send = Wire()
+        gone = [weakref.ref(big), weakref.ref(send)]
+        await FapilogMiddleware(app)(scope_of("/items/1", state=big), no_message, send)
+        del big, send
+        released.extend(reference() is None for reference in gone)  # by reference counting alone: no cycle holds them
         over.set()
         await kept[0]
 
@@ -523,7 +532,7 @@ def test_a_task_that_outlives_its_request(events) -> None:
         asyncio.run(main())
     finally:
         gc.enable()
-    assert released == [True]
+    assert released == [True, True]
     assert [(event["event"], event["path"], event["route"]) for event in events] == [
         (name, "/items/1", "/items/{n}") for name in ("request", "late")
     ]

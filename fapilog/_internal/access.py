@@ -112,8 +112,11 @@ def _masked_pair(found: re.Match[str]) -> str:
 
 def request_id_from(header: bytes | str | None) -> str:
     """Return the id that a request came with if it is well formed (1 to 128 of ``A-Za-z0-9_.:@+=/-``), else a new random one."""
-    given = text(header) if header else ""
-    return given if _WELL_FORMED.fullmatch(given) else os.urandom(16).hex()
+    if header:
+        given = text(header)
+        if _WELL_FORMED.fullmatch(given):
+            return given
+    return os.urandom(16).hex()
 
 
 def text(value: bytes | str | None) -> str:
