@@ -519,7 +519,7 @@ def test_a_task_that_outlives_its_request(events) -> None:
 
         big = Big()
         send = Wire()
-        gone = [weakref.ref(big), weakref.ref(send)]
+        gone: list[weakref.ref[Any]] = [weakref.ref(big), weakref.ref(send)]
         await FapilogMiddleware(app)(scope_of("/items/1", state=big), no_message, send)
         del big, send
         released.extend(reference() is None for reference in gone)  # by reference counting alone: no cycle holds them
