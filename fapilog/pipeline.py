@@ -51,7 +51,8 @@ _HEAD_FIELDS = ("timestamp", "level", "event", "logger")
 _SPECIAL = frozenset((*_HEAD_FIELDS, *HUB_FIELDS, "exc_info", "stack_info"))
 _CLASHING = frozenset((*_HEAD_FIELDS, *HUB_FIELDS))
 _PREFIX = "structlog_"
-_inherited_names: dict[ContextVar[Any], str] = {}  # of structlog's variables, which it keeps for ever
+_key_of: dict[str, str] = {}  # by the name of a context variable, "" for one that is not structlog's
+_MOST_KEYS = 4096  # that many are remembered, which costs less than to look at each name at each call
 _OUR_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _STACK = structlog.processors.StackInfoRenderer(additional_ignores=["fapilog"])
 _now = datetime.now
@@ -219,18 +220,24 @@ def _inherited(context: Any) -> dict[str, Any]:
     found = {}
     of_request = ""
     for var, value in context.items():
-        name = _inherited_names.get(var)
+        name = _key_of.get(var.name)
         if name is None:
-            if var is request_route:
-                of_request = value()
-            if not var.name.startswith(_PREFIX):
-                continue
-            name = _inherited_names[var] = var.name.removeprefix(_PREFIX)
-        if value is not Ellipsis:
-            found[name] = value
+            name = _learned(var.name)
+        if name:
+            if value is not Ellipsis:
+                found[name] = value
+        elif var is request_route:
+            of_request = value()
     if of_request:
         found.setdefault("route", of_request)
     return found
+
+
+def _learned(name: str) -> str:
+    key = name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else ""
+    if len(_key_of) < _MOST_KEYS:
+        _key_of[name] = key
+    return key
 
 
 def _processed(
