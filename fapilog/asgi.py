@@ -1,31 +1,32 @@
 """
-Pure ASGI middleware: the lifespan door of the drain, the access event, the request id.
+Pure ASGI middleware: the context of a request, the access event, the request id, the lifespan door of the drain.
 
 Invariants:
 
 1. The hub is drained after the application has finished its own shutdown and before the server hears that it is complete; where
    several applications live in one process, it is flushed, and the last one drains.
 2. A second start of the same application opens the hub again.
-3. Each request has one access event, logged when the response is complete or when the application ends without one; of several
-   middlewares around one another the outermost logs it.
-4. Nothing is held back: messages pass as they come, bodies are counted and not kept.
-5. Other scopes pass through untouched.
+3. Each request, and each connection of a websocket, has one access event, logged when the response is complete, when the
+   connection is over, or when the application ends without either; of several middlewares the outermost logs it.
+4. Everything logged in the course of a request has its id, method, path, client and, once known, route (`_internal/exchange.py`).
+5. Nothing is held back: messages pass as they come, bodies are counted and not kept. Exceptions pass.
+6. Other scopes pass through untouched.
 
-Protocol: ASGI 3.0, HTTP 2.x, lifespan 2.0.
+Protocol: ASGI 3.0, HTTP 2.x with all its extensions, websocket 2.x, lifespan 2.0.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 from fapilog._internal import capture
-from fapilog._internal.access import CLIENT_LEFT, Access, request_id_from, text
+from fapilog._internal.access import CLIENT_LEFT, request_id_from, text
+from fapilog._internal.exchange import SERVER_ERROR, Exchange, Paths
 from fapilog.coordinator import coordinator
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
@@ -33,126 +34,255 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+MARK = "fapilog.exchange"
 _SHUTDOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
-_MARK = "fapilog.access"
 _ID = b"x-request-id"
-SERVER_ERROR = 500
+_TOLD = frozenset((b"user-agent", b"referer"))
+FORBIDDEN = 403  # what a server answers when a websocket is closed before it was accepted
+SWITCHING_PROTOCOLS = 101
+NO_CLOSE_SEEN = 1006  # RFC 6455: the connection ended without a close frame
 _alive: list[object] = []  # the lifespans under way in this process: the last one to end drains
-
-
-def logs_access() -> bool:
-    """Whether `FAPILOG_ACCESS_LOG` asks for access events in this process."""
-    return coordinator.spec is None or coordinator.spec.settings.access_log
 
 
 class FapilogMiddleware:
     """
-    Drains the hub when the application shuts down and logs an access event for each request.
+    Binds each request to the context of what is logged during it, logs its access event, returns its id as `X-Request-ID`, and
+    drains the hub when the application shuts down.
 
     Args:
         app: An ASGI application. FastAPI and Starlette take the class in `add_middleware()`, which is what
             `configure_logging(app=app)` does.
-        access: Whether it logs access events; `FAPILOG_ACCESS_LOG` by default.
+        access: Whether it logs access events; `FAPILOG_ACCESS_LOG` by default. Context and id are there either way.
+        exclude: Paths without access events: ``"/health"`` is that path, ``"/static/*"`` everything that begins so.
+
+    Raises:
+        TypeError: *exclude* holds something else than strings.
+        ValueError: *exclude* holds what can be no path.
     """
 
-    def __init__(self, app: App, *, access: bool | None = None) -> None:
+    def __init__(self, app: App, *, access: bool | None = None, exclude: Iterable[str] = ()) -> None:
         self.app = app
         self._access = access
+        self._exclude = Paths(exclude)
         capture.middleware_serves()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope."""
-        if scope["type"] == "http" and _MARK not in scope and self._logs_access():
-            await self._serve(scope, receive, send)
-        elif scope["type"] == "lifespan":
+        kind = scope["type"]
+        if kind in {"http", "websocket"}:
+            exchange = scope.get(MARK)
+            if exchange is None:
+                await self._serve((_Response if kind == "http" else _Connection)(scope, receive, send), scope)
+            else:
+                exchange.join(self._access, self._exclude)
+                await self.app(scope, receive, send)
+        elif kind == "lifespan":
             await self._live(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    def _logs_access(self) -> bool:
-        return logs_access() if self._access is None else self._access
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = scope[_MARK] = _Exchange(scope)
-
-        async def sending(message: Message) -> None:
-            await send(exchange.marked(message))
-            exchange.sent(message)
-
+    async def _serve(self, exchange: _Exchange, scope: Scope) -> None:
+        scope[MARK] = exchange
+        exchange.join(self._access, self._exclude)
+        exchange.bind()
         try:
-            await self.app(scope, receive, sending)
+            await self.app(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
             exchange.over(CLIENT_LEFT)
             raise
         finally:
             exchange.over(SERVER_ERROR)
+            exchange.unbind()
+            exchange.let_go()
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def opening() -> Message:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                _alive.append(scope)
-                coordinator.open()
+                opened(scope)
             return message
 
         async def draining(message: Message) -> None:
             if message["type"] in _SHUTDOWN:
-                if scope in _alive:
-                    _alive.remove(scope)
-                await (coordinator.aflush() if _alive else coordinator.adrain())
+                await drained(scope)
             await send(message)
 
         await self.app(scope, opening, draining)
 
 
-class _Exchange:
-    """One request and its response."""
+def opened(lifespan: object) -> None:
+    """Open the hub for an application that starts; *lifespan* tells it from others in this process."""
+    _alive.append(lifespan)
+    coordinator.open()
 
-    def __init__(self, scope: Scope) -> None:
-        self._began = time.monotonic()
-        self._scope = scope
-        self._headers = {name: value for name, value in scope.get("headers", ()) if name in {b"user-agent", b"referer", _ID}}
-        self._id = request_id_from(self._headers.get(_ID))
-        self._status = 0
-        self._body_bytes = 0
-        self._over = False
 
-    def marked(self, message: Message) -> Message:
-        """Return a message to the client, with the request's id where the response begins."""
-        if message["type"] == "http.response.start":
-            headers = list(message.get("headers", ()))
-            theirs = [value for name, value in headers if name.lower() == _ID]
-            if not theirs:
-                return {**message, "headers": [*headers, (_ID, self._id.encode())]}
-            self._id = text(theirs[0])
-        return message
+async def drained(lifespan: object) -> None:
+    """Drain the hub for an application that has ended, or flush it if others in this process have not."""
+    if lifespan in _alive:
+        _alive.remove(lifespan)
+    await (coordinator.aflush() if _alive else coordinator.adrain())
 
-    def sent(self, message: Message) -> None:
-        """Take note of a message that the server has taken."""
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-        elif message["type"] == "http.response.body":
-            if self._scope.get("method") != "HEAD":
-                self._body_bytes += len(message.get("body", b""))
-            if not message.get("more_body"):
-                self.over()
 
-    def over(self, status: int = 0) -> None:
-        """Log the access event, the first time; *status* is what the client got if the application never began to answer."""
-        if self._over:
-            return
-        self._over = True
-        scope = self._scope
+class _Exchange(Exchange):
+    """
+    What HTTP and websockets have in common.
+
+    Args:
+        scope: Of the request.
+        receive: The server's; `receive()` takes its place.
+        send: The server's; `send()` takes its place.
+    """
+
+    __slots__ = ("_receive", "_send")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = None
+        for name, value in scope.get("headers", ()):
+            if name == _ID:
+                given = value
         client = scope.get("client")
-        Access(
+        super().__init__(
             scope.get("method", ""),
             scope.get("path", ""),
-            text(scope.get("query_string")),
             str(client[0]) if client else "",
-            text(self._headers.get(b"user-agent")),
-            text(self._headers.get(b"referer")),
-            self._id,
-            self._status or status,
-            self._body_bytes,
-            time.monotonic() - self._began,
-        ).log()
+            request_id_from(given),
+            _found_route,
+            (scope, scope.get("root_path", "")),
+        )
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> Message:
+        """Hand on a message from the client, and take note of it."""
+        raise NotImplementedError
+
+    async def send(self, message: Message) -> None:
+        """Hand on a message to the client, with the request's id where the response begins; take note of what the server took."""
+        raise NotImplementedError
+
+    def _with_id(self, message: Message) -> Message:
+        headers = message.get("headers", ())
+        for name, value in headers:
+            if len(name) == len(_ID) and name.lower() == _ID:
+                self.request_id = text(value)
+                return message
+        return {**message, "headers": [*headers, (_ID, self.request_id.encode())]}
+
+    def _told(self, source: tuple[Scope, str]) -> tuple[str, str, str]:
+        scope, _ = source
+        headers = {name: value for name, value in scope.get("headers", ()) if name in _TOLD}
+        return text(scope.get("query_string")), text(headers.get(b"user-agent")), text(headers.get(b"referer"))
+
+
+def _found_route(source: tuple[Scope, str]) -> str:
+    """Return the template of the path from a scope and the root path that it began with."""
+    scope, root = source
+    found = scope.get("path_template")  # Litestar
+    if found is not None:
+        return str(found)
+    route = scope.get("route")  # FastAPI, Starlette
+    mounted = scope.get("root_path", "").removeprefix(root)
+    if route is None or hasattr(route, "routes"):  # what is mounted has no route of its own, or not yet
+        return str(mounted)
+    included = scope.get("fastapi", {}).get("effective_route_context")  # a route of a router that was included with a prefix
+    if included is not None and included.original_route is route:
+        route = included
+    return f"{mounted}{route.path_format}"
+
+
+class _Response(_Exchange):
+    """One HTTP request and its response."""
+
+    __slots__ = ("_headers", "_trailers")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope, receive, send)
+        self._headers: Any = ()
+        self._trailers = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self.status:
+            self.over(CLIENT_LEFT)
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.body":
+            await self._send(message)
+            self._body(len(message.get("body", b"")), more=message.get("more_body", False))
+        elif kind == "http.response.start" and not 100 <= message.get("status", 0) < 200:  # not an informational one
+            await self._send(self._with_id(message))
+            self.status = message["status"]
+            self._headers = message.get("headers", ())
+            self._trailers = message.get("trailers", False)
+        else:
+            await self._send(message)
+            self._extended(kind, message)
+
+    def _extended(self, kind: str, message: Message) -> None:
+        if kind == "http.response.pathsend":
+            self._body(self._announced(), more=False)
+        elif kind == "http.response.zerocopysend":
+            self._body(message.get("count") or self._announced(), more=message.get("more_body", False))
+        elif kind == "http.response.trailers" and self._trailers and not message.get("more_trailers", False):
+            self.over()
+
+    def _body(self, size: int, *, more: bool) -> None:
+        if self.method != "HEAD":
+            self.body_bytes += size
+        if not more and not self._trailers:
+            self.over()
+
+    def _announced(self) -> int:
+        """Return what the response's headers say of its body, which the server reads by itself."""
+        lengths = [value for name, value in self._headers if name.lower() == b"content-length"]
+        return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
+
+
+class _Connection(_Exchange):
+    """One websocket, from the handshake to its close; its body is what was sent over it."""
+
+    __slots__ = ()
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope, receive, send)
+        self.method = scope.get("method", "GET")  # a handshake is one
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self._closed(message, CLIENT_LEFT)
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        begins = kind in {"websocket.accept", "websocket.http.response.start"}
+        await self._send(self._with_id(message) if begins else message)
+        if kind == "websocket.send":
+            data = message.get("bytes")
+            self.body_bytes += len(data) if data is not None else _size(message.get("text") or "")
+        elif kind == "websocket.accept":
+            self.status = SWITCHING_PROTOCOLS
+        elif kind == "websocket.close":
+            self._closed(message, FORBIDDEN)
+        elif kind == "websocket.http.response.start":
+            self.status = message["status"]
+        elif kind == "websocket.http.response.body":
+            self.body_bytes += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                self.over()
+
+    def _closed(self, message: Message, unopened: int) -> None:
+        if self.status == SWITCHING_PROTOCOLS and self.close_code is None:
+            self.close_code = message.get("code", 1000)
+        self.over(unopened)
+
+    def over(self, status: int = 0) -> None:
+        if self.status == SWITCHING_PROTOCOLS and self.close_code is None:
+            self.close_code = NO_CLOSE_SEEN
+        super().over(status)
+
+
+def _size(data: str) -> int:
+    return len(data) if data.isascii() else len(data.encode("utf-8", "replace"))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from fapilog._internal import capture
+from fapilog._internal.applications import middleware_into
 from fapilog._internal.notes import note
 from fapilog._internal.queue import queue_sink
 from fapilog._internal.state import Spec
@@ -79,14 +80,15 @@ def configure_logging(
     Args:
         settings: Read from the environment by default.
         sinks: Instead of `FAPILOG_SINKS`: names (``stdout``, ``stderr``, ``file``) and `Sink` objects.
-        app: A FastAPI or Starlette application whose shutdown shall drain the hub.
+        app: A FastAPI, Starlette, Litestar or Flask application, which gets our middleware: the context of requests, their access
+            events, and (but for Flask, since WSGI has no such thing) a shutdown that drains the hub.
         overrides: Single settings by flat name, such as ``level="DEBUG"`` or ``queue_size=5000``; and ``processors``, structlog
             processors of your own, run before the event is encoded.
 
     Raises:
         ConfigurationError: A value cannot be used; the message names it and says what would be right.
     """
-    middleware = _middleware_for(app)
+    add_middleware = middleware_into(app)
     bare = settings is None and sinks is None and not overrides
     with coordinator.setting_up():
         if not (bare and coordinator.spec is not None and coordinator.spec.explicit):
@@ -94,8 +96,7 @@ def configure_logging(
         coordinator.open()
         _configure_structlog()
         _capture_stdlib()
-    if middleware is not None:
-        app.add_middleware(middleware)
+    add_middleware()
     return _hub
 
 
@@ -223,22 +224,6 @@ def _key(settings: FapilogSettings, prototypes: Sequence[Any], own_processors: t
         tuple(id(sink.sink) if isinstance(sink, ThreadedSink) else (type(sink), _target(sink)) for sink in prototypes),
         tuple(map(id, own_processors)),
     )
-
-
-def _middleware_for(app: Any) -> Any:
-    if app is None:
-        return None
-    from fapilog.asgi import FapilogMiddleware
-
-    if not hasattr(app, "add_middleware"):
-        message = f"app: {app!r} has no add_middleware(); wrap it instead: app = fapilog.asgi.FapilogMiddleware(app)"
-        raise ConfigurationError(message)
-    if any(entry.cls is FapilogMiddleware for entry in getattr(app, "user_middleware", ())):
-        return None
-    if getattr(app, "middleware_stack", None) is not None:
-        message = "app: it has started already, so it takes no middleware; call configure_logging(app=app) before it serves"
-        raise ConfigurationError(message)
-    return FapilogMiddleware
 
 
 def _configure_structlog() -> None:

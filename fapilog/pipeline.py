@@ -17,7 +17,7 @@ redaction -> encode -> `route.accept`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ LEVELS_BY_NAME = {
 LEVEL_NAMES = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 
 _PREFIX = "structlog_"
+_key_of: dict[str, str] = {}  # by the name of a context variable, "" for one that is not structlog's
+_MOST_KEYS = 4096  # that many are remembered, which costs less than to look at each name at each call
 _now = datetime.now
 
 
@@ -140,6 +142,8 @@ def _nowhere(_levelno: int, _head: bytes) -> bool:
 
 route = Route()
 gates = Gates()
+#: What tells the route of the request that this context belongs to: it becomes known only while the request is under way.
+request_route: ContextVar[Callable[[], str]] = ContextVar("fapilog_request_route")
 
 
 def redact(*, enabled: bool = True, keys: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
@@ -243,12 +247,26 @@ def head_of(event_dict: Mapping[str, Any], method_name: str = "info", name: obje
 def _inherited(context: Any) -> dict[str, Any]:
     """Return what structlog's contextvars hold; the lowest in rank, as in `structlog.contextvars.merge_contextvars`."""
     found = {}
-    for var in context:
-        if var.name.startswith(_PREFIX):
-            value = context[var]
+    of_request = ""
+    for var, value in context.items():
+        name = _key_of.get(var.name)
+        if name is None:
+            name = _learned(var.name)
+        if name:
             if value is not Ellipsis:
-                found[var.name[10:]] = value
+                found[name] = value
+        elif var is request_route:
+            of_request = value()
+    if of_request:
+        found.setdefault("route", of_request)
     return found
+
+
+def _learned(name: str) -> str:
+    key = name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else ""
+    if len(_key_of) < _MOST_KEYS:
+        _key_of[name] = key
+    return key
 
 
 def _processed(

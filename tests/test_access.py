@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import fapilog
 from fapilog._internal.access import Access, log_partly, masked, request_id_from, text
 from fapilog.asgi import FapilogMiddleware
 from fapilog.pipeline import gates
+from fapilog.wsgi import FapilogMiddleware as WsgiMiddleware
 from tests._support import ACCESS_FIELDS, caught_events, process_restored
 
 if TYPE_CHECKING:
@@ -288,6 +290,78 @@ def test_a_request_id_of_the_applications(events, name) -> None:
     assert events[0]["request_id"] == "theirs é"
 
 
+LENGTH: dict[str, Any] = {**START, "headers": [(b"Content-Length", b"7")]}
+TRAILED: dict[str, Any] = {**START, "trailers": True}
+
+
+def trailers(*, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.trailers", "headers": [], "more_trailers": more}
+
+
+def zero_copy(**changes: Any) -> dict[str, Any]:
+    return {"type": "http.response.zerocopysend", "file": 0, **changes}
+
+
+PATH = {"type": "http.response.pathsend", "path": "/some/file"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "count"),
+    [
+        pytest.param([LENGTH, PATH], 7, id="a path"),
+        pytest.param([START, PATH], 0, id="a path of nobody knows what length"),
+        pytest.param([{**START, "headers": [(b"content-length", b"many")]}, PATH], 0, id="a length that is none"),
+        pytest.param([LENGTH, zero_copy()], 7, id="a whole file"),
+        pytest.param([START, zero_copy(count=3, more_body=True), zero_copy(count=4)], 7, id="parts of files"),
+        pytest.param([START, zero_copy(count=3, more_body=True), body(b"abcd")], 7, id="a part of a file and more"),
+        pytest.param([TRAILED, body(b"abc", more=True), body(b"abcd"), trailers()], 7, id="trailers"),
+        pytest.param([TRAILED, body(b"abcdefg"), trailers(more=True), trailers()], 7, id="trailers in parts"),
+        pytest.param([{**START, "status": 103}, START, body(b"abcdefg")], 7, id="an informational response before"),
+        pytest.param([{"type": "http.response.early_hint", "links": []}, START, body(b"abcdefg")], 7, id="early hints before"),
+        pytest.param(
+            [{"type": "http.response.push", "path": "/", "headers": []}, START, body(b"abcdefg")], 7, id="a push before"
+        ),
+    ],
+)
+def test_extensions_of_the_protocol(events, messages, count) -> None:
+    """They pass as they are; bytes are counted where anybody says how many; the event comes with the last message, not before."""
+    logged = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            logged.append(len(events))
+            await send(message)
+        logged.append(len(events))
+
+    sent = serve(app)
+    assert [(event["status"], event["bytes"]) for event in events] == [(200, count)]
+    assert logged == [0] * len(messages) + [1]
+    starts = [message for message in sent if message["type"] == "http.response.start" and message["status"] == 200]
+    assert [one is other for one, other in zip(sent, messages, strict=True)].count(False) == len(starts) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "status"), [([], 499), ([START], 200), ([START, body(b"ab", more=True)], 200), ([START, body(b"ab")], 200)]
+)
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_client_that_has_left(events, before, status, fails) -> None:
+    """The application that hears of it may end as it likes: 499 if it had not begun to answer, else the status that was begun."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in before:
+            await send(message)
+        assert (await receive())["type"] == "http.disconnect"
+        if fails:
+            raise RuntimeError("client is gone")
+        if not before:
+            await send({**START, "status": 204})
+            await send(body())
+
+    with contextlib.suppress(RuntimeError):
+        serve(app)
+    assert [(event["status"], event["bytes"]) for event in events] == [(status, 2 if len(before) == 2 else 0)]
+
+
 @pytest.mark.parametrize("before", [[], [START], [START, body(b"ab", more=True)], [START, body(b"ab")]])
 @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError, SystemExit])
 def test_an_application_that_raises(events, before, error) -> None:
@@ -346,7 +420,7 @@ def test_an_outer_middleware_that_logs_no_access(events) -> None:
     [(True, None, 1), (False, None, 0), (False, True, 1), (True, False, 0)],
 )
 def test_who_decides_whether_there_are_access_events(tmp_path, setting, argument, logged) -> None:
-    """FAPILOG_ACCESS_LOG, unless the middleware was told; where there is none, no header is added."""
+    """FAPILOG_ACCESS_LOG, unless the middleware was told; the response has an id either way."""
     from fapilog.pipeline import route
 
     found: list[bytes] = []
@@ -355,10 +429,10 @@ def test_who_decides_whether_there_are_access_events(tmp_path, setting, argument
         route.accept = lambda _levelno, head: found.append(head) is None  # type: ignore[func-returns-value]
         sent = serve(FapilogMiddleware(app_sending(START, body()), access=argument), wrap=False)
     assert len(found) == logged
-    assert (sent[0] is START) == (not logged)
+    assert [name for name, _ in sent[0]["headers"]].count(b"x-request-id") == 1
 
 
-@pytest.mark.parametrize("kind", ["websocket", "lifespan", "something-else"])
+@pytest.mark.parametrize("kind", ["lifespan", "something-else"])
 def test_other_scopes(events, kind) -> None:
     """They pass without an event."""
     seen = []
@@ -370,6 +444,64 @@ def test_other_scopes(events, kind) -> None:
     assert serve(app, {"type": kind}) == [{"type": f"{kind}.x"}]
     assert seen == [kind]
     assert events == []
+
+
+# ---- paths without access events
+
+
+@pytest.mark.parametrize(
+    ("exclude", "path", "logged"),
+    [
+        (["/health"], "/health", False),
+        (["/health"], "/health/", True),
+        (["/health"], "/healthy", True),
+        (["/other", "/health"], "/health", False),
+        (["/static/*"], "/static/a/b.css", False),
+        (["/static/*"], "/static/", False),
+        (["/static/*"], "/static", True),
+        (["/h*"], "/health", False),
+        (["/h*"], "/x", True),
+        (["*"], "/anything", False),
+        ([], "/health", True),
+        (["/caf\u00e9"], "/caf\u00e9", False),
+        (["/a.c"], "/abc", True),
+        (["/[a]"], "/a", True),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside of an adapter's"])
+def test_an_excluded_path(events, exclude, path, logged, inside) -> None:
+    """A path as it is, or everything that begins with what stands before the star; it has its id and context nevertheless."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        fapilog.get_logger("app").info("work")
+        await send(START)
+        await send(body())
+
+    middleware = FapilogMiddleware(app, exclude=exclude)
+    sent = serve(middleware, scope_of(path=path, headers=[(b"x-request-id", b"mine")]), wrap=inside)
+    assert [event["event"] for event in events] == ["work", *["request"] * logged]
+    assert (events[0]["request_id"], events[0]["path"]) == ("mine", path)
+    assert (b"x-request-id", b"mine") in sent[0]["headers"]
+
+
+@pytest.mark.parametrize(
+    ("exclude", "error"),
+    [
+        ("/health", TypeError),
+        ([b"/health"], TypeError),
+        ([None], TypeError),
+        (["health"], ValueError),
+        ([""], ValueError),
+        (["/a/*/b"], ValueError),
+        (["/**"], ValueError),
+        (["*/b"], ValueError),
+    ],
+)
+@pytest.mark.parametrize("middleware", [FapilogMiddleware, WsgiMiddleware])
+def test_what_can_be_no_path(middleware, exclude, error) -> None:
+    """It is refused when the middleware is made, by name."""
+    with pytest.raises(error, match="exclude"):
+        middleware(app_sending(), exclude=exclude)
 
 
 @pytest.mark.parametrize("missing", ["client", "headers", "query_string", "method", "path"])

@@ -40,7 +40,9 @@ fapilog._internal.state fapilog._internal.access fapilog.stdlib
 fapilog._internal.starting fapilog._internal.levels
 fapilog._internal.capture
 fapilog.coordinator
-fapilog.asgi
+fapilog._internal.exchange
+fapilog.asgi fapilog.wsgi
+fapilog._internal.applications
 fapilog.bootstrap
 fapilog.servers.setup
 fapilog.servers.gunicorn fapilog.servers.uvicorn

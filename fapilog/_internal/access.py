@@ -4,7 +4,8 @@ The access event: one a request, with the same names under every server.
 Invariants:
 
 1. Its fields are these, whatever the server: `method`, `path`, `query`, `status` (int), `bytes` of the body (int), `duration_ms`
-   (float), `client`, `user_agent`, `referer`, `request_id`.
+   (float), `client`, `user_agent`, `referer`, `request_id`; and `route` where a framework has found one, `close_code` (int) of a
+   websocket.
 2. No header is in it but those three, and what looks like a secret in a query is masked.
 3. Text from the network is decoded as UTF-8 with replacement characters; what it holds cannot break the line, which is JSON.
 """
@@ -49,6 +50,8 @@ class Access:
         status: Of the response.
         body_bytes: Of its body.
         seconds: How long it took.
+        route: The template of the path, such as ``/items/{n}``; empty where there is none.
+        close_code: Of a websocket that was open.
     """
 
     method: str
@@ -61,6 +64,8 @@ class Access:
     status: int = 0
     body_bytes: int = 0
     seconds: float = 0.0
+    route: str = ""
+    close_code: int | None = None
 
     def log(self) -> None:
         """Log it; any thread, never raises an `Exception`."""
@@ -78,6 +83,10 @@ class Access:
             "referer": masked(self.referer),
             "request_id": self.request_id,
         }
+        if self.route:
+            fields["route"] = self.route
+        if self.close_code is not None:
+            fields["close_code"] = self.close_code
         emit(INFO, "info", LOGGER, EVENT, {}, fields, processors)
 
 
@@ -103,8 +112,11 @@ def _masked_pair(found: re.Match[str]) -> str:
 
 def request_id_from(header: bytes | str | None) -> str:
     """Return the id that a request came with if it is well formed (1 to 128 of ``A-Za-z0-9_.:@+=/-``), else a new random one."""
-    given = text(header) if header else ""
-    return given if _WELL_FORMED.fullmatch(given) else os.urandom(16).hex()
+    if header:
+        given = text(header)
+        if _WELL_FORMED.fullmatch(given):
+            return given
+    return os.urandom(16).hex()
 
 
 def text(value: bytes | str | None) -> str:

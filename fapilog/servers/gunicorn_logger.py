@@ -5,7 +5,7 @@ Invariants:
 
 1. It is made in the master and inherited by every worker through fork, so it holds no thread, no loop and no lock of its own.
 2. Each request has one access event. WSGI: gunicorn calls `access()`, and a second time for one request when the application
-   fails half-way; the first call decides. ASGI: our middleware around the application.
+   fails half-way; the first call decides, unless a middleware inside of the application does. ASGI: our middleware around it.
 3. What gunicorn would write to its own stdout or stderr goes to the hub instead; a log file, syslog or logging configuration of
    the user's gets what it gets without us.
 4. The lines survive a `dictConfig()` of the application's that disables existing loggers.
@@ -19,7 +19,6 @@ import contextvars
 import logging
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
@@ -27,38 +26,21 @@ from gunicorn import glogging
 from gunicorn.instrument.statsd import Statsd
 
 from fapilog._internal.access import Access, masked, request_id_from, text
-from fapilog.asgi import FapilogMiddleware, logs_access
+from fapilog._internal.exchange import SERVER_ERROR, logs_access
+from fapilog.asgi import FapilogMiddleware
 from fapilog.coordinator import coordinator
 from fapilog.servers import gunicorn as hooks
 from fapilog.servers.setup import configure_or_exit, echo
 from fapilog.servers.uvicorn import wrap_application
 from fapilog.stdlib import HubHandler
+from fapilog.wsgi import MARK, WsgiExchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SERVER_ERROR = 500
-_KEY = "fapilog.serving"
+_ID = "X-Request-ID"
 #: The request that this thread or green thread is serving, or has served.
-_serving: contextvars.ContextVar[_Serving | None] = contextvars.ContextVar("fapilog_serving", default=None)
-
-
-@dataclass(slots=True)
-class _Serving:
-    """
-    A request on its way through an application.
-
-    Args:
-        request_id: Its id.
-        began: When, on the monotonic clock.
-        body: Its input: the same object wherever gunicorn speaks of this request.
-        logged: Whether its access event was logged.
-    """
-
-    request_id: str
-    began: float
-    body: Any
-    logged: bool = False
+_serving: contextvars.ContextVar[WsgiExchange | None] = contextvars.ContextVar("fapilog_serving", default=None)
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]
@@ -121,8 +103,8 @@ class Logger(glogging.Logger):  # type: ignore[misc]
             load_wsgi()
             if hasattr(worker, "asgi"):
                 worker.asgi = FapilogMiddleware(worker.asgi)
-            elif not self._wraps_asgi and logs_access():
-                worker.wsgi = _WithRequestId(worker.wsgi)
+            elif not self._wraps_asgi:
+                worker.wsgi = _Serving(worker.wsgi)
 
         def running() -> Any:
             self._starting = False
@@ -188,60 +170,55 @@ class _Handler(HubHandler):
         return masked(super().message(record), prose=True)
 
 
-class _WithRequestId:
-    """A WSGI application whose responses have the request's id; its iterable passes untouched (`wsgi.file_wrapper`, PEP 3333)."""
+class _Serving:
+    """A WSGI application whose requests have their context and id (`fapilog.wsgi`); `Logger.access()` logs the access events."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID"))
-        serving = environ[_KEY] = _Serving(request_id, time.monotonic(), environ.get("wsgi.input"))
-        _serving.set(serving)
-
-        def starting(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            headers = list(headers)  # gunicorn takes any iterable
-            theirs = [value for name, value in headers if name.lower() == "x-request-id"]
-            if theirs:
-                serving.request_id = text(theirs[0])
-            else:
-                headers = [*headers, ("X-Request-ID", request_id)]
-            return start_response(status, headers, exc_info)
-
+        exchange = environ[MARK] = WsgiExchange(environ)
+        _serving.set(exchange)
         try:
-            return self._app(environ, starting)
+            return exchange.serve(self._app, environ, start_response)
         except (OSError, SystemExit):  # gunicorn takes these for its own affair and may never call `access()`
-            _log(environ, None, serving, SERVER_ERROR, 0, 0.0)
+            if logs_access() and not exchange.claimed:
+                _log(environ, None, exchange, SERVER_ERROR, 0, 0.0)
             raise
 
 
 def _log_access(resp: Any, req: Any, environ: Any, seconds: float) -> None:
-    serving = environ.get(_KEY) or _serving.get()  # gunicorn's error handler makes an environ of its own
-    if serving is None or (_KEY not in environ and serving.body is not environ.get("wsgi.input")):  # another's, from before
-        serving = _Serving(request_id_from(_header(environ, req, "X-Request-ID")), time.monotonic() - seconds, None)
-    if not serving.logged and not getattr(req, "logged_by_fapilog", False):
-        _log(environ, req, serving, _status(resp, environ), int(getattr(resp, "sent", 0) or 0), seconds)
+    exchange = environ.get(MARK) or _serving.get()  # gunicorn's error handler makes an environ of its own
+    if exchange is None or (MARK not in environ and exchange.body is not environ.get("wsgi.input")):  # another's, from before
+        exchange = WsgiExchange(environ)
+        exchange.request_id = request_id_from(_header(environ, req, _ID))
+        exchange.began -= seconds
+    if not exchange.claimed and not exchange.logged and not getattr(req, "logged_by_fapilog", False):
+        sent = int(getattr(resp, "sent", 0) or 0) or exchange.body_bytes  # gunicorn does not count what sendfile() sends
+        _log(environ, req, exchange, _status(resp, environ), sent, seconds)
 
 
-def _log(environ: Any, req: Any, serving: _Serving, status: int, body_bytes: int, seconds: float) -> None:
-    serving.logged = True
+def _log(environ: Any, req: Any, exchange: WsgiExchange, status: int, body_bytes: int, seconds: float) -> None:
+    exchange.logged = True
     try:
         req.logged_by_fapilog = True
     except AttributeError:  # pywsgi hands over a list of headers, and calls once
         pass
     path = environ.get("PATH_INFO") or unquote(getattr(req, "path", "") or "", "latin-1")
-    Access(
+    access = Access(
         str(environ.get("REQUEST_METHOD", "")),
         text(environ.get("SCRIPT_NAME", "")) + text(path),
         text(environ.get("QUERY_STRING", "")),
         str(environ.get("REMOTE_ADDR", "")),
         text(_header(environ, req, "User-Agent")),
         text(_header(environ, req, "Referer")),
-        serving.request_id,
+        exchange.request_id,
         status,
         body_bytes,
-        max(seconds, time.monotonic() - serving.began),
-    ).log()
+        max(seconds, time.monotonic() - exchange.began),
+        exchange.route(),
+    )
+    exchange.context.copy().run(access.log)  # with what the application has bound
 
 
 def _header(environ: Any, req: Any, name: str) -> str | None:
