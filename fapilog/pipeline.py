@@ -18,19 +18,19 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
 from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from fapilog._internal.chain import Taken, run, unrendered
 from fapilog._internal.notes import note
 from fapilog.encoding import encode_open, safe_text
 from fapilog.identity import HUB_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 LEVELS_BY_NAME = {
     "debug": 10,
@@ -49,10 +49,10 @@ LEVEL_NAMES = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critica
 
 _HEAD_FIELDS = ("timestamp", "level", "event", "logger")
 _SPECIAL = frozenset((*_HEAD_FIELDS, *HUB_FIELDS, "exc_info", "stack_info"))
-_CLASHING = frozenset((*_HEAD_FIELDS, *HUB_FIELDS))
+_CLASHING = frozenset((*_HEAD_FIELDS, *HUB_FIELDS, "stack_info"))
 _PREFIX = "structlog_"
-_OUR_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-_STACK = structlog.processors.StackInfoRenderer(additional_ignores=["fapilog"])
+_OUR_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{6})?Z")
+_STACK = structlog.processors.StackInfoRenderer(additional_ignores=["fapilog."])
 _now = datetime.now
 
 
@@ -110,6 +110,30 @@ class Gates:
         return self._rules[""] if rule is None else rule
 
 
+class NamedLogger:
+    """A logger as the user's processors get it: a name and its gate, in the words of the standard library."""
+
+    __slots__ = ("gate", "name")
+    disabled = False
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+        self.gate = gates.of(name)
+
+    @property
+    def level(self) -> int:
+        """The level from which this logger logs."""
+        return self.gate.level
+
+    def getEffectiveLevel(self) -> int:  # noqa: N802 - logging's name
+        """Return the level from which this logger logs."""
+        return self.gate.level
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        """Return whether an event at *level* would be logged."""
+        return self.gate.level <= level
+
+
 class Route:
     """
     Where this process's events go now. One per process, its attributes replaced in place.
@@ -161,7 +185,7 @@ def emit(
         elif bound:
             fields = {**bound, **fields}
         if processors:
-            event, fields = _processed(processors, name, level, event, fields)
+            event, fields = run(processors, NamedLogger(name), level, event, fields)
         now = _now(UTC)
         stamp: object = now if now.microsecond else _timestamp(now)  # orjson leaves six zeros out
         if not _SPECIAL.isdisjoint(fields):
@@ -170,8 +194,8 @@ def emit(
         if name is None:
             del record["logger"]
         head = encode_open(record, route.max_bytes)
-    except structlog.DropEvent:
-        route.filtered += 1
+    except structlog.DropEvent as drop:
+        route.filtered += not isinstance(drop, Taken)
         return
     except Exception as error:
         head = _last_word(level, name, event, error)
@@ -186,7 +210,7 @@ def emit_dict(logger: object, method_name: str, event_dict: Any) -> None:
     """Take the event dict of a user's own structlog chain, or what a renderer made of it, to the door; what `queue_sink` does."""
     name = getattr(logger, "name", None)
     try:
-        levelno, head = head_of(event_dict if isinstance(event_dict, Mapping) else {"event": event_dict}, method_name, name)
+        levelno, head = head_of(unrendered(event_dict), method_name, name)
     except Exception as error:
         levelno, head = LEVELS_BY_NAME.get(method_name, 20), _last_word(method_name, name, event_dict, error)
     try:
@@ -222,38 +246,6 @@ def _inherited(context: Any) -> dict[str, Any]:
     return found
 
 
-def _processed(
-    processors: list[Any], name: str | None, level: str, event: object, fields: dict[str, Any]
-) -> tuple[object, dict[str, Any]]:
-    """Run the user's processors as structlog would; one that raises is named on the event and does not stop it."""
-    if "event" in fields:
-        fields = {**fields, "event_": fields["event"]}
-    current: Any = {**fields, "event": event}
-    failed: list[str] = []
-    for processor in processors:
-        try:
-            current = processor(_NamedLogger(name), level, current)
-        except structlog.DropEvent:
-            raise
-        except Exception as error:
-            failed.append(f"{getattr(processor, '__qualname__', type(processor).__qualname__)}: {safe_text(error)}")
-        if not isinstance(current, dict):
-            return current, {}
-    fields = dict(current)
-    if failed:
-        fields["processor_error"] = "; ".join(failed)
-    return fields.pop("event", None), fields
-
-
-class _NamedLogger:
-    """What the user's processors get as *logger*: its name."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str | None) -> None:
-        self.name = name
-
-
 def _settled(fields: dict[str, Any], level: str, stamp: object) -> tuple[object, dict[str, Any]]:
     """
     Turn `exc_info` and `stack_info` into what the line says, and move the user's values out of the hub's names.
@@ -263,13 +255,15 @@ def _settled(fields: dict[str, Any], level: str, stamp: object) -> tuple[object,
     """
     fields = dict(fields)
     given = fields.get("timestamp")
-    if isinstance(given, str) and _OUR_TIMESTAMP.fullmatch(given):
-        stamp = fields.pop("timestamp")
-    if fields.get("level") == level:
+    ours = _OUR_TIMESTAMP.fullmatch(given) if isinstance(given, str) else None
+    if ours is not None:
+        del fields["timestamp"]
+        stamp = f"{ours[1]}{ours[2] or '.000000'}Z"  # `isoformat()` leaves six zeros out
+    if isinstance(fields.get("level"), str) and fields["level"] == level:
         del fields["level"]
     _exception_in_place(fields)
-    if fields.pop("stack_info", False):
-        fields.setdefault("stack", _STACK(None, "", {"stack_info": True})["stack"])
+    if "stack_info" in fields:
+        _stack_in_place(fields)
     for name in [name for name in fields if name in _CLASHING]:
         kept = name + "_"
         while kept in fields:
@@ -295,6 +289,15 @@ def _exception_in_place(fields: dict[str, Any]) -> None:
             fields["exception"] = ExceptionDictTransformer(show_locals=False)(exc_info)
         except Exception:  # an odd tuple, or an exception that fights back
             fields["exception"] = safe_text(given)
+
+
+def _stack_in_place(fields: dict[str, Any]) -> None:
+    """Turn a `stack_info` that asks for a stack into the stack; another value under that name is a clash."""
+    given = fields["stack_info"]
+    if given is None or isinstance(given, int):
+        del fields["stack_info"]
+        if given:
+            fields.setdefault("stack", _STACK(None, "", {"stack_info": True})["stack"])
 
 
 def _timestamp(now: datetime) -> str:

@@ -24,6 +24,7 @@ fapilog.errors fapilog.identity fapilog._internal.notes fapilog._internal.accoun
 fapilog._internal.native fapilog._internal.owner
 fapilog.typing fapilog.results fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
 fapilog._internal.arbiter
+fapilog._internal.chain
 fapilog._internal.executor fapilog._internal.rundir fapilog.settings fapilog.pipeline
 fapilog._internal.forking
 fapilog._internal.event_queue fapilog._internal.delivery fapilog._internal.threaded fapilog._internal.direct fapilog.logger
