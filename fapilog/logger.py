@@ -228,7 +228,7 @@ class FapilogLogger(structlog.BoundLoggerBase):
 
     def __reduce__(self) -> tuple[Callable[..., FapilogLogger], tuple[Any, ...]]:
         chain = None if self._processors is processors else self._processors
-        return _restored, (self.__class__, self._logger, chain, self._context.copy())
+        return _restored, (self.__class__, self._logger, chain, self._context.__class__(self._context))
 
 
 def _restored(cls: type[FapilogLogger], core: LoggerCore, chain: Any, context: Any) -> FapilogLogger:

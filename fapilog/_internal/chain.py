@@ -70,8 +70,8 @@ class ForeignChain:
 def run(
     processors: Iterable[Any], logger: Any, level: str, event: object, fields: dict[str, Any]
 ) -> tuple[object, dict[str, Any]]:
-    """Return the event and the fields that *processors* make of these; `structlog.DropEvent` passes."""
-    current: Any = {**_without_event(fields), "event": event}
+    """Return the event and the fields that *processors* make of these; `structlog.DropEvent` passes. Called by `emit()` only."""
+    current: Any = {**(_without_event(fields) if "event" in fields else fields), "event": event}
     given = processors.logger if isinstance(processors, ForeignChain) else logger
     failed: list[str] = []
     token = _point_at_caller()
@@ -86,7 +86,7 @@ def run(
     finally:
         if token is not None:
             _CALLER.reset(token)
-    fields = current if current.__class__ is dict else unrendered(current)
+    fields = dict(current) if current.__class__ is dict else unrendered(current)  # a copy: it may be the processor's own
     if failed:
         fields["processor_error"] = "; ".join(failed)
     if "logger" in fields and isinstance(fields["logger"], str) and fields["logger"] == logger.name:
