@@ -161,8 +161,8 @@ def test_callsite_parameters(log, caught, method: str) -> None:
     else:
         call(*args)
     function = "main" if method.startswith("a") else "test_callsite_parameters"
-    assert (caught[0]["func_name"], caught[0]["module"]) == (function, "test_structlog_promises")
-    assert caught[0]["filename"] == "test_structlog_promises.py"
+    assert (caught[0]["func_name"], caught[0]["module"]) == (function, "test_structlog_processors")
+    assert caught[0]["filename"] == "test_structlog_processors.py"
     assert caught[0]["thread_name"] == threading.current_thread().name
 
 

@@ -381,7 +381,7 @@ def test_exc_info_that_is_false(log, caught, value: Any) -> None:
 
 def test_exception_outside_of_an_except_block(log, caught) -> None:
     """It logs at ERROR, without an exception."""
-    log.error("x")
+    log.exception("x")  # noqa: LOG004
     asyncio.run(log.aexception("x"))
     assert [(event["level"], without_ours(event)) for event in caught] == [("error", {})] * 2
 

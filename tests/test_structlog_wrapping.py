@@ -169,7 +169,7 @@ def test_wrap_logger_with_processors_of_ones_own(caught) -> None:
     out = io.StringIO()
     log = structlog.wrap_logger(structlog.PrintLogger(out), processors=[structlog.processors.KeyValueRenderer(sort_keys=True)])
     log.bind(a=1).info("x %s", 1, b=2)
-    log.error("y")
+    log.exception("y")  # noqa: LOG004
     assert out.getvalue() == "a=1 b=2 event='x 1'\nevent='y' exc_info=True\n"
     assert caught == []
     assert route.filtered == 0
