@@ -92,6 +92,10 @@ class Gates:
         self._rules = {**self._rules, name: level}
         self._apply()
 
+    def rules(self) -> dict[str, int]:
+        """Return all rules; ``""`` is the default."""
+        return dict(self._rules)
+
     def _apply(self) -> None:
         for name, gate in list(self._gates.items()):
             gate.level = self._level(name)

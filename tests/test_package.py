@@ -36,8 +36,9 @@ fapilog._internal.queue fapilog._internal.hub
 fapilog._internal.state fapilog._internal.access fapilog.stdlib
 fapilog._internal.starting
 fapilog.coordinator
-fapilog.asgi
+fapilog.asgi fapilog._internal.captured fapilog._internal.isolation
 fapilog.bootstrap
+fapilog.testing
 fapilog.servers.setup
 fapilog.servers.gunicorn fapilog.servers.uvicorn
 fapilog.servers.gunicorn_logger
