@@ -277,8 +277,12 @@ def test_a_text_that_is_no_json_object(log, caught, text: Any) -> None:
 
 @pytest.mark.parametrize(
     "renderer",
-    [structlog.stdlib.ProcessorFormatter.wrap_for_formatter, structlog.stdlib.render_to_log_args_and_kwargs],
-    ids=["wrap_for_formatter", "render_to_log_args_and_kwargs"],
+    [
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        structlog.stdlib.render_to_log_args_and_kwargs,
+        structlog.stdlib.render_to_log_kwargs,
+    ],
+    ids=["wrap_for_formatter", "render_to_log_args_and_kwargs", "render_to_log_kwargs"],
 )
 def test_renderers_for_the_standard_library_at_the_end(log, caught, renderer: Any) -> None:
     """What they make into arguments of a call becomes event and fields again."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import io
+import json
 import logging
 import multiprocessing
 import pickle
@@ -22,7 +23,7 @@ import fapilog
 from fapilog.logger import processors as our_processors
 from fapilog.pipeline import route
 from tests import structlog_support, typing_promises
-from tests._support import caught_events, ran_well, read_lines, run_script
+from tests._support import caught_events, ran_well, read_lines, run_script, strict
 from tests.structlog_support import LEVELS, configure, copies, shown, without_ours
 
 caught, get_logger, log = structlog_support.caught, structlog_support.get_logger, structlog_support.log
@@ -94,6 +95,16 @@ def test_wrapper_classes(caught, wrapper: Any, feeding: bool) -> None:
         ("info", "app", "x", {"a": 1, "b": 2, "c": 3, "d": 4, **status})
     ]
     assert route.filtered == 0
+
+
+@pytest.mark.parametrize(
+    "fields", [{"extra": {"event": "e"}}, {"extra": 1}, {"msg": "m"}, {"msg": "m", "extra": {"a": 1}}, {"args": (1,)}]
+)
+def test_fields_of_a_wrapper_class_with_names_of_calls(caught, fields: dict[str, Any]) -> None:
+    """They are fields like others (O-STD-1)."""
+    structlog.configure(wrapper_class=structlog.BoundLogger)
+    structlog.get_logger("app").info("x", **fields)
+    assert (caught[0]["event"], without_ours(caught[0])) == ("x", strict(json.dumps(fields)))
 
 
 def test_the_standard_librarys_wrapper_class(caught) -> None:

@@ -86,7 +86,7 @@ def run(
     finally:
         if token is not None:
             _CALLER.reset(token)
-    fields = dict(current) if current.__class__ is dict else unrendered(current)  # a copy: it may be the processor's own
+    fields = unrendered(current)
     if failed:
         fields["processor_error"] = "; ".join(failed)
     if "logger" in fields and isinstance(fields["logger"], str) and fields["logger"] == logger.name:
@@ -116,10 +116,11 @@ def _point_at_caller() -> Token[Any] | None:
 
 
 def unrendered(result: Any) -> dict[str, Any]:
-    """Return a new event dict with what *result*, which the last processor of a chain returned, says; never raises."""
+    """Return an event dict of its own with what *result*, which the last processor of a chain returned, says; never raises."""
     try:
-        if isinstance(result, Mapping):
-            return dict(result)
+        if result.__class__ is dict or isinstance(result, Mapping):
+            of_call = "event" not in result and "msg" in result and "extra" in result
+            return _of_call((), dict(result)) if of_call else dict(result)
         if isinstance(result, str | bytes | bytearray):
             return _of_text(result)
         if isinstance(result, tuple):
@@ -141,15 +142,17 @@ def _of_text(text: str | bytes | bytearray) -> dict[str, Any]:
 
 
 def _of_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return what `wrap_for_formatter` or `render_to_log_args_and_kwargs` of `structlog.stdlib` made into arguments."""
-    extra = kwargs.pop("extra", None)
-    fields = {**kwargs}
+    """Return what `wrap_for_formatter` or a `render_to_log_...` of `structlog.stdlib` has made into the arguments of a call."""
+    fields = dict(kwargs)
+    if not args and ("event" in fields or "msg" not in fields):  # an event dict as keywords
+        return fields
+    event, *positional = args or (fields.pop("msg"),)
+    extra = fields.pop("extra", None)
     if isinstance(extra, Mapping):
-        fields.update({name: value for name, value in extra.items() if name not in _FOR_FORMATTER})
+        fields = {**{name: value for name, value in extra.items() if name not in _FOR_FORMATTER}, **fields}
     elif extra is not None:
         fields["extra"] = extra
-    if args:
-        fields.update(unrendered(args[0]))
-    if args[1:]:
-        fields["positional_args"] = args[1:]
+    fields.update(unrendered(event))
+    if positional:
+        fields["positional_args"] = tuple(positional)
     return fields
