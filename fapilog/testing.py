@@ -244,7 +244,7 @@ class FakeClock:
     """
     A clock under the test's control: in a ``with`` block, events get their `timestamp` from it.
 
-    Calling it returns seconds that never go back, for what takes a monotonic clock.
+    Calling it is `time.monotonic()` under control: seconds that never go back, for what takes such a clock.
 
     Args:
         start: What it shows at first; without a zone, UTC.
@@ -252,6 +252,7 @@ class FakeClock:
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._start = start if start.tzinfo is not None else start.replace(tzinfo=UTC)
+        self._began = time.monotonic()
         self._elapsed = 0.0
         self._before: list[Any] = []
 
@@ -260,8 +261,8 @@ class FakeClock:
         return (self._start + timedelta(seconds=self._elapsed)).astimezone(tz or UTC)
 
     def __call__(self) -> float:
-        """Return the seconds that were passed to `advance()` in all."""
-        return self._elapsed
+        """Return the seconds of a monotonic clock."""
+        return self._began + self._elapsed
 
     def advance(self, seconds: float) -> None:
         """

@@ -452,12 +452,14 @@ def test_a_fake_clock() -> None:
     """Events have its time, in the form of a line, while the block lasts; it moves when it is told to."""
     before = pipeline._now
     with capture_events() as events, FakeClock() as clock:
+        began = clock()
         fapilog.get_logger("x").info("a")
         clock.advance(0.25)
         fapilog.get_logger("x").info("b")
         with pytest.raises(structlog.DropEvent):
             fapilog.queue_sink(None, "info", {"event": "c"})
-        assert (clock(), clock.now()) == (0.25, datetime(2026, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC))
+        assert (clock(), clock.now()) == (began + 0.25, datetime(2026, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC))
+    assert began <= time.monotonic()
     assert [event["timestamp"] for event in events] == [
         "2026-01-01T00:00:00.000000Z",
         "2026-01-01T00:00:00.250000Z",
