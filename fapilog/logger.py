@@ -86,7 +86,11 @@ class LoggerCore(NamedLogger):
     them, which run the processors themselves and call the method that is named like the level.
     """
 
-    __slots__ = ()
+    __slots__ = ("gate",)
+
+    def __init__(self, name: str | None) -> None:
+        super().__init__(name)
+        self.gate = gates.of(name)
 
     def __repr__(self) -> str:
         return f"LoggerCore({self.name!r})"

@@ -115,27 +115,26 @@ class Gates:
 
 
 class NamedLogger:
-    """A logger as the user's processors get it: a name and its gate, in the words of the standard library."""
+    """A logger as the user's processors get it: a name and its level, in the words of the standard library."""
 
-    __slots__ = ("gate", "name")
+    __slots__ = ("name",)
     disabled = False
 
     def __init__(self, name: str | None) -> None:
         self.name = name
-        self.gate = gates.of(name)
 
     @property
     def level(self) -> int:
         """The level from which this logger logs."""
-        return self.gate.level
+        return gates.of(self.name).level
 
     def getEffectiveLevel(self) -> int:  # noqa: N802 - logging's name
         """Return the level from which this logger logs."""
-        return self.gate.level
+        return gates.of(self.name).level
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
         """Return whether an event at *level* would be logged."""
-        return self.gate.level <= level
+        return gates.of(self.name).level <= level
 
 
 class Route:

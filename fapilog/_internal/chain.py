@@ -86,7 +86,7 @@ def run(
     finally:
         if token is not None:
             _CALLER.reset(token)
-    fields = unrendered(current)
+    fields = dict(current) if current.__class__ is dict and "event" in current else unrendered(current)
     if failed:
         fields["processor_error"] = "; ".join(failed)
     if "logger" in fields and isinstance(fields["logger"], str) and fields["logger"] == logger.name:
