@@ -26,7 +26,7 @@ from fapilog._internal.threaded import ThreadedSink
 from fapilog.coordinator import coordinator
 from fapilog.errors import ConfigurationError
 from fapilog.identity import Identity
-from fapilog.logger import FapilogLogger, core_factory, processors
+from fapilog.logger import FapilogLogger, core_factory, pickle_proxies, processors
 from fapilog.pipeline import gates, route
 from fapilog.settings import FapilogSettings, level_number, load_settings, warnings_for
 from fapilog.sinks.file import FileSink
@@ -228,13 +228,13 @@ def _key(settings: FapilogSettings, prototypes: Sequence[Any], own_processors: t
 
 def _configure_structlog() -> None:
     current = structlog.get_config()
-    ours = current["wrapper_class"] is FapilogLogger and current["processors"] is processors
-    if ours or queue_sink in current["processors"]:  # a chain of the user's own that feeds us is left as it is
+    chain, wrapper = current["processors"], current["wrapper_class"]
+    if chain is processors or queue_sink in chain:  # ours, or a chain of the user's own that feeds us, which is left as it is
         return
+    pickle_proxies()
     structlog.configure(
         processors=processors,
-        wrapper_class=FapilogLogger,
-        context_class=dict,
+        wrapper_class=FapilogLogger if wrapper.__module__.partition(".")[0] == "structlog" else wrapper,
         logger_factory=core_factory,
         cache_logger_on_first_use=True,
     )

@@ -16,20 +16,20 @@ redaction -> encode -> `route.accept`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from fapilog._internal.chain import Taken, run, unrendered
 from fapilog._internal.notes import note
 from fapilog._internal.settling import SPECIAL, settled
 from fapilog.encoding import MAX_TEXT, encode_open, safe_text
 from fapilog.redaction import Redactor, redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 LEVELS_BY_NAME = {
     "debug": 10,
@@ -110,6 +110,29 @@ class Gates:
         return self._rules[""] if rule is None else rule
 
 
+class NamedLogger:
+    """A logger as the user's processors get it: a name and its level, in the words of the standard library."""
+
+    __slots__ = ("name",)
+    disabled = False
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+
+    @property
+    def level(self) -> int:
+        """The level from which this logger logs."""
+        return gates.of(self.name).level
+
+    def getEffectiveLevel(self) -> int:  # noqa: N802 - logging's name
+        """Return the level from which this logger logs."""
+        return gates.of(self.name).level
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        """Return whether an event at *level* would be logged."""
+        return gates.of(self.name).level <= level
+
+
 class Route:
     """
     Where this process's events go now. One per process, its attributes replaced in place.
@@ -170,7 +193,12 @@ class _Cold(Redactor):
         return False
 
 
-redaction.current = _Cold()
+def cool() -> None:
+    """Let the next log call configure: as if nobody had."""
+    redaction.current = _Cold()
+
+
+cool()
 
 
 def emit(
@@ -194,7 +222,7 @@ def emit(
         elif bound:
             fields = {**bound, **fields}
         if processors:
-            event, fields = _processed(processors, name, level, event, fields)
+            event, fields = run(processors, NamedLogger(name), level, event, fields)
         now = _now(UTC)
         stamp: object = now if now.microsecond else _timestamp(now)  # orjson leaves six zeros out
         if not redaction.current.are_plain(fields):
@@ -204,8 +232,8 @@ def emit(
             del record["logger"]
         brief = type(event) is str and len(event) <= MAX_TEXT  # as the other fields of ours are
         head = encode_open(record, route.max_bytes, fields if brief else None)
-    except structlog.DropEvent:
-        route.filtered += 1
+    except structlog.DropEvent as drop:
+        route.filtered += not isinstance(drop, Taken)
         return
     except Exception as error:
         head = _last_word(level, name, event, error)
@@ -219,7 +247,7 @@ def emit_dict(logger: object, method_name: str, event_dict: Any) -> None:
     """Take the event dict of a user's own structlog chain, or what a renderer made of it, to the door; what `queue_sink` does."""
     name = getattr(logger, "name", None)
     try:
-        levelno, head = head_of(event_dict if isinstance(event_dict, Mapping) else {"event": event_dict}, method_name, name)
+        levelno, head = head_of(unrendered(event_dict), method_name, name)
     except Exception as error:
         levelno, head = LEVELS_BY_NAME.get(method_name, 20), _last_word(method_name, name, event_dict, error)
     try:

@@ -5,20 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
-from fapilog import bootstrap
-from fapilog import logger as logger_module
-from fapilog._internal import capture
-from fapilog._internal.state import ProcessState
-from fapilog.coordinator import coordinator
-from fapilog.pipeline import gates, redact, route
+from fapilog.pipeline import route
+from fapilog.testing import logging_restored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,34 +81,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [strict(line) for line in data.split(b"\n")[:-1]]
 
 
-@contextlib.contextmanager
-def process_restored():
-    """Leave no hub, route, gate, structlog set-up, signal handler, capture or context value behind."""
-    rules = dict(gates._rules)
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        capture.stop()
-        capture._capture.middleware = False
-        bootstrap.shutdown_logging(5)
-        coordinator._cool()
-        if coordinator.state.slot is not None:
-            coordinator.state.slot.release()
-        coordinator.spec = None
-        coordinator.state = ProcessState()
-        route.accept = coordinator._accept_cold
-        route.configured = False
-        route.by_hand = None
-        route.filtered = 0
-        route.max_bytes = 262_144
-        route.exception_locals = False
-        redact()
-        logger_module.processors[:] = []
-        gates.set(rules.pop("", 20), rules)
-        structlog.reset_defaults()
-        structlog.contextvars.clear_contextvars()
-        signal.signal(signal.SIGTERM, handler)
+#: Leave no hub, route, gate, structlog set-up, signal handler or context value behind.
+process_restored = logging_restored
 
 
 @contextlib.contextmanager

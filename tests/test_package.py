@@ -25,7 +25,7 @@ fapilog.redaction
 fapilog._internal.notes fapilog._internal.plain
 fapilog._internal.native fapilog._internal.owner fapilog._internal.exceptions fapilog._internal.kin
 fapilog.typing fapilog.results fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
-fapilog._internal.arbiter fapilog._internal.settling
+fapilog._internal.arbiter fapilog._internal.settling fapilog._internal.chain
 fapilog._internal.executor fapilog._internal.rundir fapilog.settings fapilog.pipeline
 fapilog._internal.forking
 fapilog._internal.event_queue fapilog._internal.delivery fapilog._internal.threaded fapilog._internal.direct fapilog.logger
@@ -41,9 +41,10 @@ fapilog._internal.starting fapilog._internal.levels
 fapilog._internal.capture
 fapilog.coordinator
 fapilog._internal.exchange
-fapilog.asgi fapilog.wsgi
+fapilog.asgi fapilog.wsgi fapilog._internal.captured fapilog._internal.isolation
 fapilog._internal.applications
 fapilog.bootstrap
+fapilog.testing
 fapilog.servers.setup
 fapilog.servers.gunicorn fapilog.servers.uvicorn
 fapilog.servers.gunicorn_logger

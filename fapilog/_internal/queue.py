@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from fapilog import pipeline
+from fapilog._internal.chain import Taken
 from fapilog._internal.event_queue import EventQueue
 from fapilog._internal.worker import QueueWorker
 
@@ -40,7 +41,7 @@ def queue_sink(logger: Any, method_name: str, event_dict: MutableMapping[str, An
     if route.by_hand is None and not route.configured:
         return _handed_on(logger, method_name, event_dict)
     pipeline.emit_dict(logger, method_name, event_dict)
-    raise structlog.DropEvent
+    raise Taken
 
 
 def _handed_on(logger: Any, method_name: str, event_dict: MutableMapping[str, Any]) -> Any:

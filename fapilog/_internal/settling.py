@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import re
 import sys
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -18,9 +19,9 @@ from fapilog.redaction import MASK, is_maskable, redaction
 
 HEAD_FIELDS = ("timestamp", "level", "event", "logger")
 SPECIAL = frozenset((*HEAD_FIELDS, *HUB_FIELDS, "exc_info", "stack_info"))
-_CLASHING = frozenset((*HEAD_FIELDS, *HUB_FIELDS))
-_OUR_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-_STACK = structlog.processors.StackInfoRenderer(additional_ignores=["fapilog"])
+_CLASHING = frozenset((*HEAD_FIELDS, *HUB_FIELDS, "exc_info", "stack_info"))
+_OUR_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{6})?Z")
+_STACK = structlog.processors.StackInfoRenderer(additional_ignores=["fapilog."])
 
 
 def settled(fields: dict[str, Any], level: str, stamp: object, *, with_locals: bool = False) -> tuple[object, dict[str, Any]]:
@@ -32,13 +33,16 @@ def settled(fields: dict[str, Any], level: str, stamp: object, *, with_locals: b
     """
     fields = dict(fields) if len(fields) <= MAX_FIELDS else _fewer(fields)
     given = fields.get("timestamp")
-    if type(given) is str and _OUR_TIMESTAMP.fullmatch(given):
-        stamp = fields.pop("timestamp")
+    ours = _OUR_TIMESTAMP.fullmatch(given) if type(given) is str else None
+    if ours is not None:
+        del fields["timestamp"]
+        stamp = f"{ours[1]}{ours[2] or '.000000'}Z"  # `isoformat()` leaves six zeros out
     if type(fields.get("level")) is str and fields["level"] == level:
         del fields["level"]
-    _exception_in_place(fields, with_locals=with_locals)
-    if _is_true(fields.pop("stack_info", False)):
-        fields.setdefault("stack", _STACK(None, "", {"stack_info": True})["stack"])
+    if "exc_info" in fields:
+        _exception_in_place(fields, with_locals=with_locals)
+    if "stack_info" in fields:
+        _stack_in_place(fields)
     for name in [name for name in fields if name in _CLASHING]:
         kept = name + "_"
         while kept in fields:
@@ -46,13 +50,6 @@ def settled(fields: dict[str, Any], level: str, stamp: object, *, with_locals: b
         fields[kept] = fields.pop(name)
     _mask(fields)
     return stamp, fields
-
-
-def _is_true(value: object) -> bool:
-    try:
-        return bool(value)
-    except Exception:  # an array, an object that fights back
-        return True
 
 
 def _fewer(fields: dict[str, Any]) -> dict[str, Any]:
@@ -70,17 +67,30 @@ def _mask(fields: dict[str, Any]) -> None:
 
 
 def _exception_in_place(fields: dict[str, Any], *, with_locals: bool) -> None:
-    given = fields.pop("exc_info", None)
+    """Turn an `exc_info` that means an exception into its data; another value under that name is a clash."""
+    given = fields["exc_info"]
     if issubclass(type(given), BaseException):
-        exc_info: Any = (type(given), given, None)
-    elif not _is_true(given):
-        return
-    elif type(given) is tuple:
-        exc_info = given
+        error: Any = given
+        traceback = None
+    elif type(given) is tuple and len(given) == 3 and issubclass(type(given[1]), BaseException):
+        _, error, traceback = given
+    elif given is None or type(given) is bool or type(given) is int:
+        error, traceback = sys.exc_info()[1:] if given else (None, None)
+    elif type(given) is tuple and all(part is None for part in given):
+        error = traceback = None
     else:
-        exc_info = sys.exc_info()
-    if exc_info[0] is not None and "exception" not in fields:
-        try:
-            fields["exception"] = told(exc_info[1], exc_info[2], with_locals=with_locals)
-        except Exception:  # an odd tuple, or an exception that fights back
-            fields["exception"] = safe_text(given)
+        return
+    del fields["exc_info"]
+    if error is not None:
+        if "exception" in fields:
+            fields["exception_"] = fields["exception"]
+        fields["exception"] = told(error, traceback if isinstance(traceback, TracebackType) else None, with_locals=with_locals)
+
+
+def _stack_in_place(fields: dict[str, Any]) -> None:
+    """Turn a `stack_info` that asks for a stack into the stack; another value under that name is a clash."""
+    given = fields["stack_info"]
+    if given is None or isinstance(given, int):
+        del fields["stack_info"]
+        if given:
+            fields.setdefault("stack", _STACK(None, "", {"stack_info": True})["stack"])
