@@ -106,6 +106,7 @@ def process_restored():
         route.by_hand = None
         route.filtered = 0
         route.max_bytes = 262_144
+        route.sampler = None
         logger_module.processors[:] = []
         gates.set(rules.pop("", 20), rules)
         structlog.reset_defaults()

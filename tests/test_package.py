@@ -23,9 +23,9 @@ LAYERS = """
 fapilog.errors fapilog.identity fapilog._internal.notes fapilog._internal.accounting
 fapilog._internal.native fapilog._internal.owner
 fapilog.typing fapilog.results fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
-fapilog._internal.arbiter
+fapilog._internal.arbiter fapilog._internal.sampling
 fapilog._internal.executor fapilog._internal.rundir fapilog.settings fapilog.pipeline
-fapilog._internal.forking
+fapilog._internal.forking fapilog._internal.notices
 fapilog._internal.event_queue fapilog._internal.delivery fapilog._internal.threaded fapilog._internal.direct fapilog.logger
 fapilog.sinks.base fapilog.sinks.console
 fapilog.sinks.file fapilog.sinks.stream
