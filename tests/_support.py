@@ -102,6 +102,7 @@ def process_restored():
         coordinator.spec = None
         coordinator.state = ProcessState()
         route.accept = coordinator._accept_cold
+        route.refuse = coordinator._refuse
         route.configured = False
         route.by_hand = None
         route.filtered = 0

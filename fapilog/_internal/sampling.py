@@ -141,7 +141,7 @@ class Counts:
         # Made beforehand: on 3.11 making a dict may collect garbage, and a finaliser may log.
         fresh: dict[int, int] | None = {} if now >= self._ends else None
         key = name_hash ^ levelno
-        counts = self._counts
+        counts = self._counts if fresh is None else fresh
         if len(counts) >= MAX_NAMES and key not in counts:
             key = levelno  # a race may let one more in for each thread, no more
         # Atomic from here: whoever finds the interval over begins the next, and each event gets a number of its own ...
@@ -186,8 +186,8 @@ class Sampler:
         Return whether a rule stops the event, which *refuse* then has counted.
 
         Any thread, signal handler or finaliser. Raises no `Exception`; if one comes up (thrown by a signal handler, say) before
-        the event was refused, the event passes. It must stay a function written in Python: when one returns, CPython does not look
-        for signals, so that the caller's `if` sees the True of an event that was refused.
+        the event was refused, the event passes. It must stay a function written in Python: when one returns, CPython does not
+        look for signals, so that the caller sees the True of an event that was refused.
         """
         stopped = False
         try:
