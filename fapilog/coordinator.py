@@ -108,7 +108,7 @@ class Coordinator:
         self._guard()
         self.arm_exits()  # here, because the first event may come in an exit callback, when it is too late to register one
         route.max_bytes = spec.settings.max_event_bytes
-        route.sampler = sampler_of(spec.settings.sampling)
+        route.sampler = sampler_of(spec.settings.sampling, route.sampler)
         route.configured = True
         if hub is not None:
             self._start_claimed(state)

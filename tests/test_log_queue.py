@@ -582,6 +582,7 @@ def _atomic_run(function, first, last):
         (EventQueue._make_room, "buffer = self._buffer", "buffer.popleft()", 1),
         (Counts.passes, "if fresh is not None and now", "counts[key] = number", 0),
         (DropWindow.add, "if self.count == self.announced", "self.last_ns = now_ns", 0),
+        (DropWindow.give_back, "self.announced -= count", "self.first_ns = first_ns", 0),
         (DropWindow.take, "count = self.count - self.announced", "self.announced += count", 0),
     ],
 )

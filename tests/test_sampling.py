@@ -532,12 +532,12 @@ def test_a_hub_that_can_never_start(configure, monkeypatch) -> None:
 
 
 def test_another_set_up(configure, tmp_path) -> None:
-    """New rules begin with nothing seen, the same set-up keeps its counts, none at all stops nothing; the books go on."""
+    """New rules begin with nothing seen, the same rules keep their counts, none at all stop nothing; the books go on."""
     log = fapilog.get_logger()
     configure("x=1/1h")
     for _ in range(3):
         log.info("x", under="first")
-    configure("x=1/1h")
+    configure("x=1/1h", level="INFO")
     log.info("x", under="first")
     configure("x=2/1h")
     for _ in range(3):
@@ -737,6 +737,64 @@ def test_finalisers_inside_of_rules(tmp_path: Path) -> None:
     assert books["refused"] == {"sampled": all_of_them - written}
     balanced(books)
     no_hole(lines, books)
+
+
+UNDER_FIRE = """
+import json, sys, threading, time
+from dataclasses import asdict
+import fapilog
+
+fapilog.configure_logging()
+sys.setswitchinterval(1e-5)
+log = fapilog.get_logger("fire")
+stop = threading.Event()
+counts = [0] * 4
+
+def run(thread):
+    while not stop.is_set():
+        log.info("x", who=thread, n=counts[thread])
+        counts[thread] += 1
+
+threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+for each in threads:
+    each.start()
+
+def fire(more):
+    before = sum(counts)
+    while sum(counts) < before + more:
+        time.sleep(0.001)
+
+fire(2000)
+for number in range(5):
+    fapilog.shutdown_logging(10)
+    fire(2000)
+    fapilog.configure_logging()
+    fire(2000)
+fapilog.shutdown_logging(10)
+fire(2000)
+stop.set()
+for each in threads:
+    each.join()
+log.info("end")
+print(json.dumps([sum(counts), asdict(fapilog.statistics())]))
+"""
+
+
+def test_a_shutdown_under_fire(tmp_path: Path) -> None:
+    """Threads log on while the hub is closed and opened again: every number is in the file or announced there."""
+    env = {**TO_FILE, "FAPILOG_SAMPLING": "x=0:100/1d", "FAPILOG_QUEUE_OVERFLOW": "block", "FAPILOG_QUEUE_BLOCK_TIMEOUT": "30"}
+    calls, books = json.loads(ran_well(run_script(UNDER_FIRE, tmp_path, env=env, timeout=90)))
+    lines = read_lines(tmp_path / "out.jsonl")
+    kinds = collections.Counter(line["event"] for line in lines)
+
+    busy = books["sinks"]["file"]["dropped"].get("after_close", 0)  # late ones, while the file's own thread was writing
+    announced = sum(line["count"] for line in lines if line.get("reason") == "sampled")
+    assert calls // 100 - busy <= kinds["x"] <= calls // 100
+    assert books["refused"] == {"sampled": calls - calls // 100}
+    assert announced == calls - calls // 100
+    assert max(line["seq"] for line in lines) == len(lines) + announced + busy
+    balanced(books)
+    assert len({(line["who"], line["n"]) for line in lines if line["event"] == "x"}) == kinds["x"]
 
 
 FORKS = """

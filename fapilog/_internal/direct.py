@@ -75,11 +75,15 @@ class DirectOutput:
         for reason, window in self._queue.refused.items():
             if window.count > window.announced:
                 taken = window.take()
-                if taken[0]:  # another thread may have been first
-                    self.pass_on(self._queue.admit(30, dropped_head("queue", reason, *taken), waits=False))
+                if not taken[0]:  # another thread was first
+                    continue
+                notice = self._queue.admit(30, dropped_head("queue", reason, *taken), waits=False)
+                if not self.pass_on(notice) and self._outlets:
+                    window.give_back(*taken)
 
-    def pass_on(self, event: Event) -> None:
-        """Write one event that has its seq already."""
+    def pass_on(self, event: Event) -> bool:
+        """Write one event that has its seq already; return whether a sink has taken it."""
+        delivered = False
         for sink, books, write in self._outlets:
             try:
                 write([event.line])
@@ -92,6 +96,8 @@ class DirectOutput:
             else:
                 books.offered += 1
                 books.delivered += 1
+                delivered = True
+        return delivered
 
 
 def _writer(sink: Any, patience: float) -> Callable[[Sequence[bytes]], None]:

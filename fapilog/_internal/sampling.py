@@ -165,12 +165,12 @@ class Sampler:
         clock: In seconds, for tests; monotonic.
     """
 
-    __slots__ = ("_by_level", "_by_name", "_clock", "_rules")
+    __slots__ = ("_by_level", "_by_name", "_clock", "rules")
 
     def __init__(self, rules: Iterable[Rule], clock: Callable[[], float] = time.monotonic) -> None:
-        self._rules = tuple(rules)
+        self.rules = tuple(rules)
         self._clock = clock
-        counts = {(rule.what, rule.levelno): Counts(rule, clock) for rule in self._rules}
+        counts = {(rule.what, rule.levelno): Counts(rule, clock) for rule in self.rules}
         self._by_name = {what: each for (what, levelno), each in counts.items() if not levelno and what != _ALL}
         self._by_level = {levelno: each for (_, levelno), each in counts.items() if levelno}
         if (_ALL, 0) in counts:
@@ -179,7 +179,7 @@ class Sampler:
 
     def fresh(self) -> Sampler:
         """Return one with the same rules that has seen nothing."""
-        return Sampler(self._rules, self._clock)
+        return Sampler(self.rules, self._clock)
 
     def stops(self, levelno: int, event: object, refuse: Callable[[Reason], object]) -> bool:
         """
@@ -206,6 +206,13 @@ def _name(event: object) -> str:
     return str.__getitem__(event, slice(MAX_NAME)) if isinstance(event, str) else ""
 
 
-def sampler_of(text: str) -> Sampler | None:
-    """Return a sampler for the rules in *text*; None where there is none, so that a log call need not ask."""
-    return Sampler(parse_rules(text)) if text else None
+def sampler_of(text: str, current: Sampler | None = None) -> Sampler | None:
+    """
+    Return a sampler for the rules in *text*; None where there is none, so that a log call need not ask.
+
+    A *current* one with the same rules goes on: another set-up begins no interval.
+    """
+    rules = parse_rules(text)
+    if current is not None and current.rules == rules:
+        return current
+    return Sampler(rules) if rules else None
