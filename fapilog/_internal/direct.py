@@ -12,6 +12,8 @@ Invariants:
 3. A custom sink's `write_now()` runs under a lock of its own. After the drain nobody waits for it: busy means `after_close`. In
    synchronous mode, where waiting is the point, a call waits for at most `PATIENCE` seconds. The lock is re-entrant, so no
    thread waits for itself.
+4. What is refused (by a sampling rule, say) is announced here too: once a second while events come and at the end; after the end
+   behind each line, so that no line stands after a hole that nothing explains.
 """
 
 from __future__ import annotations
