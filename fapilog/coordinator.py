@@ -258,6 +258,7 @@ class Coordinator:
         return queue.refuse(reason) if queue is not None else self._accept_cold(0, b"")  # waits, to be refused in its turn
 
     def _publish(self, state: ProcessState, hub: ProcessHub) -> None:
+        empty_pending(state, hub)  # before too, so that later events of a thread do not overtake all of these
         route.accept = hub.accept
         if state.hub is not hub:  # withdrawn meanwhile: its successor publishes itself
             route.accept = self._accept_cold
