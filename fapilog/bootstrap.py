@@ -163,7 +163,7 @@ def set_level(level: str | int, logger: str | None = None) -> None:
 
 def use_worker(worker: QueueWorker | None) -> None:
     """Make a hand-made *worker* the target of `queue_sink` in this process; *None* gives it back to the hub."""
-    route.by_hand = None if worker is None else worker.queue.accept
+    route.by_hand = None if worker is None else worker.queue
 
 
 def _settings(settings: FapilogSettings | None, sinks: Iterable[str | Sink] | None, overrides: dict[str, Any]) -> FapilogSettings:

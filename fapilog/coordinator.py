@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING
 from fapilog._internal import arbiter, lifecycle, native, notes, owner
 from fapilog._internal.accounting import Reason
 from fapilog._internal.forking import ForkWindow
-from fapilog._internal.starting import follow, give_up, new_hub, result_without_hub
+from fapilog._internal.sampling import sampler_of
+from fapilog._internal.starting import empty_pending, follow, give_up, new_hub, result_without_hub
 from fapilog._internal.state import ProcessState, Spec
 from fapilog.pipeline import route
 
@@ -66,6 +67,7 @@ class Coordinator:
         self._parked: list[ProcessState] = []
         self._setting_up: list[int] = []
         route.accept = self._accept_cold
+        route.refuse = self._refuse
         self._window = ForkWindow(lambda: self.state.pid, self._after_in_child)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._before_fork, after_in_parent=self._window.close, after_in_child=self._after_in_child)
@@ -101,6 +103,7 @@ class Coordinator:
         follow(spec)
         self._guard()
         self.arm_exits()  # here, because the first event may come in an exit callback, when it is too late to register one
+        route.sampler = sampler_of(spec.settings.sampling, route.sampler)
         if hub is not None:
             self._start_claimed(state)
 
@@ -245,11 +248,16 @@ class Coordinator:
             self._start_claimed(state)
         return True
 
+    def _refuse(self, reason: Reason) -> bool:
+        queue = self._own_state().queue
+        return queue.refuse(reason) if queue is not None else self._accept_cold(0, b"")  # waits, to be refused in its turn
+
     def _publish(self, state: ProcessState, hub: ProcessHub) -> None:
+        empty_pending(state, hub)  # before too, so that later events of a thread do not overtake all of these
         route.accept = hub.accept
         if state.hub is not hub:  # withdrawn meanwhile: its successor publishes itself
             route.accept = self._accept_cold
-        self._empty_pending(state, hub)
+        empty_pending(state, hub)
 
     def _start_claimed(self, state: ProcessState) -> None:
         state.starter = threading.get_ident()
@@ -293,16 +301,6 @@ class Coordinator:
         state.unfinished = None
         return hub
 
-    @staticmethod
-    def _empty_pending(state: ProcessState, hub: ProcessHub) -> None:
-        until = time.monotonic() + hub.queue.block_timeout  # one time limit for all of them: this is somebody's log call
-        while True:
-            try:
-                levelno, head = state.pending.popleft()
-            except IndexError:
-                return
-            hub.accept(levelno, head, until)
-
     def _before_fork(self) -> None:
         self._settle_before_fork()
         self._window.open()
@@ -326,8 +324,7 @@ class Coordinator:
         self._parked.append(old)
         self.state = ProcessState(generation=old.generation + 1)
         route.accept = self._accept_cold
-        route.by_hand = None
-        route.filtered = 0
+        route.renew()
         owner.work_for_oneself()
         notes.forget()
         native.forget_threads()

@@ -10,8 +10,9 @@ Invariants:
    cached before a fork or a re-configuration writes where its process writes now.
 4. On a name clash the hub's field wins and the user's value is kept under the same name with ``_`` added.
 
-Order: level gate (in the logger) -> contextvars, bound values, call values -> the user's processors -> exception -> clashes ->
-redaction -> encode -> `route.accept`.
+Order: level gate (in the logger) -> sampling rules, which see the event as it was logged -> contextvars, bound values, call
+values -> the user's processors -> exception -> clashes -> redaction -> encode ->
+`route.accept`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ from fapilog.redaction import Redactor, redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from fapilog._internal.accounting import Reason
+    from fapilog._internal.event_queue import EventQueue
+    from fapilog._internal.sampling import Sampler
 
 LEVELS_BY_NAME = {
     "debug": 10,
@@ -140,26 +145,41 @@ class Route:
     Attributes:
         begin: Configures from the environment; called by the first log call of a process where nobody has.
         accept: ``accept(levelno, head) -> bool`` of the current queue; *head* is the line without identity and brace.
+        refuse: ``refuse(reason)`` of the current queue, for an event that is not to come as far as `accept`.
         configured: Whether `configure_logging()` was called here or in the process this one was forked from.
-        by_hand: The `accept` of a hand-made worker, which `queue_sink` then prefers.
+        by_hand: The queue of a hand-made worker, which `queue_sink` then prefers.
         max_bytes: `FAPILOG_MAX_EVENT_BYTES`.
         exception_locals: `FAPILOG_EXCEPTION_LOCALS`.
+        sampler: The rules of `FAPILOG_SAMPLING`; None where there are none.
         filtered: How many events the user's own processors dropped.
     """
 
-    __slots__ = ("accept", "begin", "by_hand", "configured", "exception_locals", "filtered", "max_bytes")
+    __slots__ = ("accept", "begin", "by_hand", "configured", "exception_locals", "filtered", "max_bytes", "refuse", "sampler")
 
     def __init__(self) -> None:
         self.accept: Callable[[int, bytes], bool] = _nowhere
         self.begin: Callable[[], None] | None = None
-        self.by_hand: Callable[[int, bytes], bool] | None = None
+        self.refuse: Callable[[Reason], bool] = _nothing
+        self.by_hand: EventQueue | None = None
         self.configured = False
         self.max_bytes = 262_144
         self.exception_locals = False
+        self.sampler: Sampler | None = None
         self.filtered = 0
+
+    def renew(self) -> None:
+        """Forget what belongs to the process that this one was forked from; what was configured stays."""
+        self.by_hand = None
+        self.filtered = 0
+        if self.sampler is not None:
+            self.sampler = self.sampler.fresh()
 
 
 def _nowhere(_levelno: int, _head: bytes) -> bool:
+    return False
+
+
+def _nothing(_reason: Reason) -> bool:
     return False
 
 
@@ -210,12 +230,10 @@ def emit(
     fields: dict[str, Any],
     processors: list[Any],
 ) -> None:
-    """
-    Take one log call that passed its gate to the door of the queue.
-
-    Any thread, signal handler or finaliser. *fields* becomes ours.
-    """
+    """Take one log call that passed its gate to the door; any thread, signal handler or finaliser. *fields* becomes ours."""
     try:
+        if (sampler := route.sampler) is not None and sampler.stops(levelno, event, route.refuse):
+            return
         context = copy_context()
         if context:
             fields = {**_inherited(context), **bound, **fields}
@@ -246,12 +264,18 @@ def emit(
 def emit_dict(logger: object, method_name: str, event_dict: Any) -> None:
     """Take the event dict of a user's own structlog chain, or what a renderer made of it, to the door; what `queue_sink` does."""
     name = getattr(logger, "name", None)
+    by_hand = route.by_hand
     try:
-        levelno, head = head_of(unrendered(event_dict), method_name, name)
+        given = unrendered(event_dict)
+        if (sampler := route.sampler) is not None and sampler.stops(
+            _levelno_of(given, method_name), given.get("event"), route.refuse if by_hand is None else by_hand.refuse
+        ):
+            return
+        levelno, head = head_of(given, method_name, name)
     except Exception as error:
         levelno, head = LEVELS_BY_NAME.get(method_name, 20), _last_word(method_name, name, event_dict, error)
     try:
-        (route.by_hand or route.accept)(levelno, head)
+        (route.accept if by_hand is None else by_hand.accept)(levelno, head)
     except Exception as error:
         note("accept", f"an exception came up in the middle of a log call, which does not raise: {error!r}")
 
@@ -261,7 +285,7 @@ def head_of(event_dict: Mapping[str, Any], method_name: str = "info", name: obje
     fields = dict(event_dict)
     event = fields.pop("event", None)
     logger_name = fields.pop("logger") if isinstance(fields.get("logger"), str) else name
-    levelno = LEVELS_BY_NAME.get(str(fields.get("level", method_name)).lower(), LEVELS_BY_NAME.get(method_name, 20))
+    levelno = _levelno_of(fields, method_name)
     level = LEVEL_NAMES[levelno]
     if str(fields.get("level", "")).lower() in LEVELS_BY_NAME:
         del fields["level"]
@@ -270,6 +294,10 @@ def head_of(event_dict: Mapping[str, Any], method_name: str = "info", name: obje
     if isinstance(logger_name, str):
         record["logger"] = logger_name
     return levelno, encode_open({**record, **fields}, route.max_bytes)
+
+
+def _levelno_of(fields: Mapping[str, Any], method_name: str) -> int:
+    return LEVELS_BY_NAME.get(str(fields.get("level", method_name)).lower(), LEVELS_BY_NAME.get(method_name, 20))
 
 
 def _inherited(context: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from fapilog._internal import parsing
 from fapilog._internal.parsing import LEVELS, level_number, parse_levels
+from fapilog._internal.sampling import sampling as sampling_rules
 from fapilog.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ PREFIX = "FAPILOG_"
 EXEMPT = "TEST_"
 
 NO_EFFECT_YET = (
-    *("FAPILOG_LABELS", "FAPILOG_SAMPLING"),
+    *("FAPILOG_LABELS",),
     *("FAPILOG_FILE_MAX_BYTES", "FAPILOG_FILE_ROTATE_EVERY", "FAPILOG_FILE_KEEP", "FAPILOG_FILE_COMPRESS"),
     *("FAPILOG_LOKI_URL", "FAPILOG_LOKI_TENANT", "FAPILOG_LOKI_USERNAME", "FAPILOG_LOKI_PASSWORD", "FAPILOG_LOKI_TOKEN"),
     *("FAPILOG_LOKI_CA_FILE", "FAPILOG_LOKI_LABELS", "FAPILOG_LOKI_BATCH_BYTES", "FAPILOG_LOKI_BATCH_TIMEOUT"),
@@ -113,7 +114,12 @@ class FapilogSettings(BaseSettings):
     max_event_bytes: Annotated[int, BeforeValidator(parsing.size(1024))] = Field(
         262144, description="Greatest size of one encoded event, in bytes, 1024 or more; also with KiB, MiB or GiB."
     )
-    sampling: Text = Field("", description="Rules that keep a share of the events; empty keeps all.")
+    sampling: Annotated[str, BeforeValidator(sampling_rules)] = Field(
+        "",
+        description="Comma list of rules what=first:thereafter/interval for events that come often: in each interval the first "
+        "events pass, then every thereafter-th, or none without it. What is the name of an event, level:NAME, or * for all below "
+        "ERROR. cache_miss=100:50/1s,level:debug=10:100/1m; intervals with ms, s, m, h or d; empty keeps all.",
+    )
     access_log: Switch = Field(default=True, description="Whether one event is logged for each request.")
 
     queue_enabled: Switch = Field(

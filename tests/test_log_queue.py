@@ -15,6 +15,7 @@ import structlog
 import fapilog
 from fapilog import EventQueue, QueueWorker, SinkUnavailable, queue_sink
 from fapilog._internal.accounting import DropWindow, Reason
+from fapilog._internal.sampling import Counts
 from fapilog.bootstrap import use_worker
 from fapilog.pipeline import own_head
 from tests.recording import BrokenSink, HangingSink, RecordingSink, RefusingSink, until
@@ -579,7 +580,9 @@ def _atomic_run(function, first, last):
         (EventQueue.refuse, "self.last_seq = seq", "window.last_ns = now_ns", 0),
         (EventQueue.take, "taken = self._buffer", "self.urgent = False", 0),
         (EventQueue._make_room, "buffer = self._buffer", "buffer.popleft()", 1),
+        (Counts.passes, "if fresh is not None and now", "counts[key] = number", 0),
         (DropWindow.add, "if self.count == self.announced", "self.last_ns = now_ns", 0),
+        (DropWindow.give_back, "self.announced -= count", "self.first_ns = first_ns", 0),
         (DropWindow.take, "count = self.count - self.announced", "self.announced += count", 0),
     ],
 )

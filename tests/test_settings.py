@@ -525,7 +525,6 @@ class TestTexts:
     def test_free_text(self):
         """Texts without a grammar are kept as they are."""
         assert from_env("env", " prod ") == " prod "
-        assert from_env("sampling", "debug:0.1") == "debug:0.1"
 
     @pytest.mark.parametrize(
         ("text", "expected"),
@@ -650,7 +649,6 @@ class TestNames:
         ("field", "value"),
         [
             ("labels", {"a": "b"}),
-            ("sampling", "x"),
             ("file_max_bytes", 1),
             ("file_rotate_every", "1h"),
             ("file_keep", 1),

@@ -42,7 +42,7 @@ class DropWindow:
     """
     The events lost for one reason: how many in all, and the span of those not announced yet.
 
-    `add()` and `take()` are straight lines of bytecode without a call or a backward jump, so that under the GIL each is atomic
+    The methods are straight lines of bytecode without a call or a backward jump, so that under the GIL each is atomic
     against other threads and signal handlers (see `_internal/queue.py`, "Why there is no lock").
     """
 
@@ -74,6 +74,13 @@ class DropWindow:
         count = self.count - self.announced
         self.announced += count
         return count, self.first_seq, self.last_seq, self.first_ns, self.last_ns
+
+    def give_back(self, count: int, first_seq: int, _last_seq: int, first_ns: int, _last_ns: int) -> None:
+        """Take back a `take()` whose notice came to nothing: the next one says it too."""
+        self.announced -= count
+        if first_seq < self.first_seq:
+            self.first_seq = first_seq
+            self.first_ns = first_ns
 
 
 @dataclass(slots=True)

@@ -12,6 +12,8 @@ Invariants:
 3. A custom sink's `write_now()` runs under a lock of its own. After the drain nobody waits for it: busy means `after_close`. In
    synchronous mode, where waiting is the point, a call waits for at most `PATIENCE` seconds. The lock is re-entrant, so no
    thread waits for itself. What the sink logs meanwhile through the standard library does not come back to it.
+4. What is refused (by a sampling rule, say) is announced here too: once a second while events come and at the end; after the end
+   behind each line, so that no line stands after a hole that nothing explains.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from fapilog._internal.accounting import Reason, SinkBooks
 from fapilog._internal.native import writing_now
 from fapilog._internal.notes import note
+from fapilog._internal.notices import dropped_head
 from fapilog.errors import SinkUnavailable
 
 if TYPE_CHECKING:
@@ -44,20 +47,46 @@ class DirectOutput:
         sinks: Bound to this process.
         books: By sink name.
         patience: How long a call may wait for another call's write, in seconds.
+        notice_every: How far apart notices are, in seconds. After the end of a life there is nobody who would write the last one,
+            so there they are not held back.
     """
 
-    def __init__(self, queue: EventQueue, sinks: Sequence[Sink], books: dict[str, SinkBooks], patience: float = 0.0) -> None:
+    def __init__(
+        self,
+        queue: EventQueue,
+        sinks: Sequence[Sink],
+        books: dict[str, SinkBooks],
+        patience: float = 0.0,
+        notice_every: float = 0.0,
+    ) -> None:
         self._queue = queue
+        self.notice_every = notice_every
+        self._noticed_at = 0.0
         self._patience = patience
         self._outlets = [(sink, books.setdefault(sink.name, SinkBooks(sink.name)), _writer(sink, patience)) for sink in sinks]
 
     def accept(self, levelno: int, head: bytes, until: float = 0.0) -> bool:
-        """Write one event; never raises an `Exception`."""
+        """Write one event and, if it is time, notices of what was refused before it; never raises an `Exception`."""
         self.pass_on(self._queue.admit(levelno, head, waits=False))
+        if time.monotonic() >= self._noticed_at + self.notice_every:
+            self.announce()
         return True
 
-    def pass_on(self, event: Event) -> None:
-        """Write one event that has its seq already."""
+    def announce(self) -> None:
+        """Write one `fapilog.dropped` for each reason for which events were refused since the last one."""
+        self._noticed_at = time.monotonic()
+        for reason, window in self._queue.refused.items():
+            if window.count > window.announced:
+                taken = window.take()
+                if not taken[0]:  # another thread was first
+                    continue
+                notice = self._queue.admit(30, dropped_head("queue", reason, *taken), waits=False)
+                if not self.pass_on(notice) and self._outlets:
+                    window.give_back(*taken)
+
+    def pass_on(self, event: Event) -> bool:
+        """Write one event that has its seq already; return whether a sink has taken it."""
+        delivered = False
         for sink, books, write in self._outlets:
             try:
                 write([event.line])
@@ -70,6 +99,8 @@ class DirectOutput:
             else:
                 books.offered += 1
                 books.delivered += 1
+                delivered = True
+        return delivered
 
 
 def _writer(sink: Any, patience: float) -> Callable[[Sequence[bytes]], None]:

@@ -20,6 +20,7 @@ from fapilog._internal import lifecycle
 from fapilog._internal.direct import PATIENCE, DirectOutput
 from fapilog._internal.native import Asked, nap, new_loop, on_own_thread, pause, start_thread
 from fapilog._internal.notes import note
+from fapilog._internal.notices import NOTICE_EVERY
 from fapilog._internal.worker import QueueWorker
 from fapilog.pipeline import route
 from fapilog.results import FlushResult, HubStatistics, SinkStatistics
@@ -62,6 +63,7 @@ class ProcessHub:
         self.sinks = list(sinks)
         self.closed = False
         self.accept: Callable[..., bool]
+        self._outlet: DirectOutput | None = None
         self._drain_timeout = settings.drain_timeout
         self.synchronous = synchronous
         self._started = False
@@ -96,11 +98,11 @@ class ProcessHub:
         """
         if not self.synchronous:
             self.queue.open = True
-            self.queue.when_closed = self._direct(0.0).accept
+            self.queue.when_closed = self._direct().accept
             if self._start_threads():
                 return
             self.synchronous = True
-        direct = self._direct(PATIENCE)
+        direct = self._outlet = self._direct(PATIENCE, NOTICE_EVERY)
         events, _ = self.queue.take()
         self.queue.open = False
         self.queue.when_closed = self.accept = direct.accept
@@ -122,8 +124,8 @@ class ProcessHub:
         self._started = True
         return True
 
-    def _direct(self, patience: float) -> DirectOutput:
-        return DirectOutput(self.queue, self.sinks, self.books, patience)
+    def _direct(self, patience: float = 0.0, notice_every: float = 0.0) -> DirectOutput:
+        return DirectOutput(self.queue, self.sinks, self.books, patience, notice_every)
 
     def _run(self) -> None:
         # The first thread takes it: where a signal handler's exception cut `start()` short, there may be a second one.
@@ -147,7 +149,7 @@ class ProcessHub:
 
     def _salvage(self) -> None:
         """Write what is left in the queue directly, and count what was on its way, whose fate nobody knows."""
-        direct = self._direct(0.0)
+        direct = self._direct()
         events, _ = self.queue.take()
         for event in events:
             direct.pass_on(event)
@@ -252,7 +254,9 @@ class ProcessHub:
         return self._ready
 
     def _drained(self, began: float) -> FlushResult:
-        if self.synchronous and not self.closed and self.queue.last_seq:
+        if self._outlet is not None and not self.closed and self.queue.last_seq:
+            self._outlet.announce()
+            self._outlet.notice_every = 0.0
             self.accept(20, self.worker.closed_head())
         self.queue.open = False
         self.closed = True

@@ -76,7 +76,11 @@ def start_thread(run: Callable[[], object], name: str, *, deaf: bool = True) -> 
 
     def marked() -> None:
         mark_thread()
-        run()
+        _running.add(thread_id())
+        try:
+            run()
+        finally:
+            _running.discard(thread_id())
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS) if deaf else None
     try:
@@ -107,7 +111,7 @@ def delivers() -> bool:
 def wait_for_own_threads(seconds: float) -> None:
     """Let threads that were told to end come to their end, for at most *seconds*; where a fork may follow at once."""
     end = time.monotonic() + seconds
-    while _own_threads and time.monotonic() < end:
+    while _running and time.monotonic() < end:
         nap(0.001)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from fapilog._internal.exceptions import told
-from fapilog.encoding import MAX_FIELDS, safe_text
+from fapilog.encoding import MAX_FIELDS
 from fapilog.identity import HUB_FIELDS
 from fapilog.redaction import MASK, is_maskable, redaction
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from fapilog._internal.accounting import Reason
@@ -54,8 +55,22 @@ def give_up(state: ProcessState, error: Exception) -> None:
     queue = state.queue = state.queue or EventQueue()
     route.accept = lambda _levelno, _head: queue.refuse(Reason.AFTER_CLOSE)
     while state.pending:
-        state.pending.popleft()
-        queue.refuse(Reason.AFTER_CLOSE)
+        _, head = state.pending.popleft()
+        queue.refuse(Reason.AFTER_CLOSE if head else Reason.SAMPLED)
+
+
+def empty_pending(state: ProcessState, hub: ProcessHub) -> None:
+    """Give *hub* what came before it, in order; any thread."""
+    until = time.monotonic() + hub.queue.block_timeout  # one time limit for all of them: this is somebody's log call
+    while True:
+        try:
+            levelno, head = state.pending.popleft()
+        except IndexError:
+            return
+        if head:
+            hub.accept(levelno, head, until)
+        else:
+            hub.queue.refuse(Reason.SAMPLED)
 
 
 def result_without_hub(state: ProcessState, spec: Spec | None) -> FlushResult:

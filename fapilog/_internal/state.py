@@ -67,7 +67,7 @@ class ProcessState:
         held_until: Until when events wait in `pending` although nobody is starting the hub, on the monotonic clock; 0 for not.
         hurry: An upper limit for every drain from now on, in seconds.
         next_fork_flush: When a fork may wait for a flush again, on the monotonic clock.
-        pending: Events that came before the hub.
+        pending: Events that came before the hub; one with an empty head was sampled out.
     """
 
     pid: int = field(default_factory=os.getpid)

@@ -19,10 +19,11 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from fapilog._internal.accounting import DropWindow, Reason, SinkBooks
+from fapilog._internal.accounting import Reason, SinkBooks
 from fapilog._internal.delivery import BACKLOG_BYTES, Delivery, RetryPolicy, Waker
 from fapilog._internal.event_queue import TICK, EventQueue
 from fapilog._internal.notes import note
+from fapilog._internal.notices import NOTICE_EVERY, dropped_head
 from fapilog.identity import Identity
 from fapilog.pipeline import own_head
 from fapilog.results import FlushResult, SinkResult
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from fapilog.typing import Sink
 
 IDLE_TICK = 0.5
-NOTICE_EVERY = 1.0
 STOP_TIMEOUT = 3.0
 DRAIN_SLICE = 0.05
 GRACE = 0.15  # past the limit of a drain: for the sinks that work, to take the last events while another is stuck
@@ -247,7 +247,7 @@ class QueueWorker:
                 windows += [(books.name, r, w) for r, w in books.dropped.items() if r is not Reason.DROP_OLDEST]
         for scope, reason, window in windows:
             if window.count > window.announced:
-                self.queue.admit(30, _dropped_head(scope, reason, window))
+                self.queue.admit(30, dropped_head(scope, reason, *window.take()))
 
     async def _finish(self, stop_at: float) -> None:
         for delivery in self.deliveries:
@@ -264,6 +264,7 @@ class QueueWorker:
         self.queue.open = False
         if self.announce and self.queue.last_seq:
             self.queue.admit(20, self.closed_head())
+            self._announce_drops(0.0, final=True)  # what rules stopped meanwhile, which does not end with `open`
         self._take()
         await self._settle(max(stop_at, time.monotonic() + GRACE))
         left = max(GRACE, stop_at - time.monotonic())
@@ -292,21 +293,6 @@ class QueueWorker:
                     f"left {delivery.books.name}",
                     f"{count} events were not delivered to sink {delivery.books.name!r} (after_close)",
                 )
-
-
-def _dropped_head(scope: str, reason: Reason, window: DropWindow) -> bytes:
-    count, first_seq, last_seq, first_ns, last_ns = window.take()
-    return own_head(
-        "fapilog.dropped",
-        "warning",
-        scope=scope,
-        reason=str(reason),
-        count=count,
-        first_seq=first_seq,
-        last_seq=last_seq,
-        first_ns=first_ns,
-        last_ns=last_ns,
-    )
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
