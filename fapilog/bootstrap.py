@@ -19,15 +19,16 @@ import structlog
 
 from fapilog._internal import capture
 from fapilog._internal.applications import middleware_into
+from fapilog._internal.gates import gates
 from fapilog._internal.notes import note
 from fapilog._internal.queue import queue_sink
+from fapilog._internal.route import route
 from fapilog._internal.state import Spec
 from fapilog._internal.threaded import ThreadedSink
 from fapilog.coordinator import coordinator
 from fapilog.errors import ConfigurationError
 from fapilog.identity import Identity
 from fapilog.logger import FapilogLogger, core_factory, pickle_proxies, processors
-from fapilog.pipeline import gates, route
 from fapilog.settings import FapilogSettings, level_number, load_settings, warnings_for
 from fapilog.sinks.file import FileSink
 from fapilog.sinks.stream import StreamSink

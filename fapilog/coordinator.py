@@ -33,10 +33,10 @@ from typing import TYPE_CHECKING
 from fapilog._internal import arbiter, lifecycle, native, notes, owner
 from fapilog._internal.accounting import Reason
 from fapilog._internal.forking import ForkWindow
+from fapilog._internal.route import route
 from fapilog._internal.sampling import sampler_of
 from fapilog._internal.starting import empty_pending, follow, give_up, new_hub, result_without_hub
 from fapilog._internal.state import ProcessState, Spec
-from fapilog.pipeline import route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,8 +21,9 @@ from typing import Any, Self
 import structlog
 
 from fapilog._internal.chain import ForeignChain, unrendered
+from fapilog._internal.gates import Gate, NamedLogger, gates
 from fapilog.encoding import safe_text
-from fapilog.pipeline import LEVEL_NAMES, LEVELS_BY_NAME, Gate, NamedLogger, emit, gates
+from fapilog.pipeline import LEVEL_NAMES, LEVELS_BY_NAME, emit
 
 #: The user's own processors. One list per process, mutated in place, so that cached and bound loggers see changes.
 processors: list[Any] = []

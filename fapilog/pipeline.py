@@ -24,17 +24,15 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from fapilog._internal.chain import Taken, run, unrendered
+from fapilog._internal.gates import NamedLogger
 from fapilog._internal.notes import note
-from fapilog._internal.settling import SPECIAL, settled
+from fapilog._internal.route import route
+from fapilog._internal.settling import settled
 from fapilog.encoding import MAX_TEXT, encode_open, safe_text
-from fapilog.redaction import Redactor, redaction
+from fapilog.redaction import redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from fapilog._internal.accounting import Reason
-    from fapilog._internal.event_queue import EventQueue
-    from fapilog._internal.sampling import Sampler
+    from collections.abc import Callable, Mapping
 
 LEVELS_BY_NAME = {
     "debug": 10,
@@ -56,169 +54,8 @@ _key_of: dict[str, str] = {}  # by the name of a context variable, "" for one th
 _MOST_KEYS = 4096  # that many are remembered, which costs less than to look at each name at each call
 _now = datetime.now
 
-
-class Gate:
-    """The level from which one logger name is let through. Shared by all loggers of that name; set in place."""
-
-    __slots__ = ("level",)
-
-    def __init__(self, level: int) -> None:
-        self.level = level
-
-
-class Gates:
-    """
-    The gates of a process by logger name; a rule for ``a.b`` holds for ``a.b.c`` too.
-
-    `of()` and `set()` may be called from any thread. A log call only reads `Gate.level`.
-    """
-
-    def __init__(self) -> None:
-        self._gates: dict[str, Gate] = {}
-        self._rules: dict[str, int] = {"": 20}
-
-    def of(self, name: str | None) -> Gate:
-        """Return the gate of the logger *name*; *None* is the root."""
-        key = name or ""
-        gate = self._gates.get(key)
-        return gate if gate is not None else self._gates.setdefault(key, Gate(self._level(key)))
-
-    def set(self, default_level: int, rules: dict[str, int]) -> None:
-        """Replace all rules."""
-        self._rules = {**rules, "": default_level}
-        self._apply()
-
-    def set_one(self, level: int, name: str = "") -> None:
-        """Set the rule of one logger name; ``""`` is the default."""
-        self._rules = {**self._rules, name: level}
-        self._apply()
-
-    def rules(self) -> dict[str, int]:
-        """Return all rules; ``""`` is the default."""
-        return dict(self._rules)
-
-    def _apply(self) -> None:
-        for name, gate in list(self._gates.items()):
-            gate.level = self._level(name)
-
-    def rule_of(self, name: str) -> int | None:
-        """Return the level of the rule that names *name* or one above it; None where only the default holds."""
-        rules = self._rules
-        while name:
-            if name in rules:
-                return rules[name]
-            name = name.rpartition(".")[0]
-        return None
-
-    def _level(self, name: str) -> int:
-        rule = self.rule_of(name)
-        return self._rules[""] if rule is None else rule
-
-
-class NamedLogger:
-    """A logger as the user's processors get it: a name and its level, in the words of the standard library."""
-
-    __slots__ = ("name",)
-    disabled = False
-
-    def __init__(self, name: str | None) -> None:
-        self.name = name
-
-    @property
-    def level(self) -> int:
-        """The level from which this logger logs."""
-        return gates.of(self.name).level
-
-    def getEffectiveLevel(self) -> int:  # noqa: N802 - logging's name
-        """Return the level from which this logger logs."""
-        return gates.of(self.name).level
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
-        """Return whether an event at *level* would be logged."""
-        return gates.of(self.name).level <= level
-
-
-class Route:
-    """
-    Where this process's events go now. One per process, its attributes replaced in place.
-
-    Attributes:
-        begin: Configures from the environment; called by the first log call of a process where nobody has.
-        accept: ``accept(levelno, head) -> bool`` of the current queue; *head* is the line without identity and brace.
-        refuse: ``refuse(reason)`` of the current queue, for an event that is not to come as far as `accept`.
-        configured: Whether `configure_logging()` was called here or in the process this one was forked from.
-        by_hand: The queue of a hand-made worker, which `queue_sink` then prefers.
-        max_bytes: `FAPILOG_MAX_EVENT_BYTES`.
-        exception_locals: `FAPILOG_EXCEPTION_LOCALS`.
-        sampler: The rules of `FAPILOG_SAMPLING`; None where there are none.
-        filtered: How many events the user's own processors dropped.
-    """
-
-    __slots__ = ("accept", "begin", "by_hand", "configured", "exception_locals", "filtered", "max_bytes", "refuse", "sampler")
-
-    def __init__(self) -> None:
-        self.accept: Callable[[int, bytes], bool] = _nowhere
-        self.begin: Callable[[], None] | None = None
-        self.refuse: Callable[[Reason], bool] = _nothing
-        self.by_hand: EventQueue | None = None
-        self.configured = False
-        self.max_bytes = 262_144
-        self.exception_locals = False
-        self.sampler: Sampler | None = None
-        self.filtered = 0
-
-    def renew(self) -> None:
-        """Forget what belongs to the process that this one was forked from; what was configured stays."""
-        self.by_hand = None
-        self.filtered = 0
-        if self.sampler is not None:
-            self.sampler = self.sampler.fresh()
-
-
-def _nowhere(_levelno: int, _head: bytes) -> bool:
-    return False
-
-
-def _nothing(_reason: Reason) -> bool:
-    return False
-
-
-route = Route()
-gates = Gates()
 #: What tells the route of the request that this context belongs to: it becomes known only while the request is under way.
 request_route: ContextVar[Callable[[], str]] = ContextVar("fapilog_request_route")
-
-
-def redact(*, enabled: bool = True, keys: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
-    """Mask what these arguments say from now on; see `Redactor`."""
-    redaction.current = Redactor(enabled=enabled, keys=keys, patterns=patterns, reserved=SPECIAL)
-
-
-class _Cold(Redactor):
-    """
-    The redactor of a process where nothing has been configured: the first log call has the environment read.
-
-    It asks here because every log call does, so that none pays for the question once the answer is known. Later would be too
-    late: the first event, too, is masked as the environment says.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(reserved=SPECIAL)
-        self.are_plain = self._begin
-
-    def _begin(self, _names: Iterable[object]) -> bool:
-        self.are_plain = lambda _names: False
-        if route.begin is not None and not route.configured:
-            route.begin()
-        return False
-
-
-def cool() -> None:
-    """Let the next log call configure: as if nobody had."""
-    redaction.current = _Cold()
-
-
-cool()
 
 
 def emit(

@@ -17,11 +17,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from fapilog._internal.gates import gates
 from fapilog._internal.native import delivers
 from fapilog._internal.notes import note
 from fapilog.encoding import safe_text
 from fapilog.logger import processors
-from fapilog.pipeline import LEVEL_NAMES, emit, gates
+from fapilog.pipeline import LEVEL_NAMES, emit
 
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
 _FOR_TERMINALS = {"color_message"}  # uvicorn's: the message again, with escapes

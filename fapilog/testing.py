@@ -25,14 +25,15 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Self
 
 from fapilog import pipeline
+from fapilog._internal import sampling
 from fapilog._internal.captured import POLL, CapturedEvents
 from fapilog._internal.event_queue import EventQueue
 from fapilog._internal.isolation import SLOTS, FoundSetUp
+from fapilog._internal.route import Route, route
 from fapilog.bootstrap import _configure_structlog, set_level
 from fapilog.coordinator import coordinator
 from fapilog.errors import ConfigurationError, SinkUnavailable
 from fapilog.identity import Identity
-from fapilog.pipeline import Route, route
 from fapilog.settings import load_settings
 
 if TYPE_CHECKING:
@@ -90,6 +91,11 @@ def _covering(name: str, value: Callable[[], Any]) -> Any:
     return property(lambda _route: value(), SLOTS[name].__set__)
 
 
+def _counted_nowhere(_reason: object) -> bool:
+    """Be `Route.refuse`: what a sampling rule stops is in no capture, and in no books of a hub that had no part in it."""
+    return False
+
+
 class _CoveredRoute(Route):
     """
     The class of `route` during a capture: what is read is the capture's, what is written is kept for afterwards.
@@ -102,6 +108,7 @@ class _CoveredRoute(Route):
     accept = _covering("accept", lambda: _captures[-1].accept)
     by_hand = _covering("by_hand", lambda: None)
     configured = _covering("configured", lambda: True)
+    refuse = _covering("refuse", lambda: _counted_nowhere)
 
 
 @contextlib.contextmanager
@@ -242,7 +249,8 @@ class StalledSink(RecordingSink):
 
 class FakeClock:
     """
-    A clock under the test's control: in a ``with`` block, events get their `timestamp` from it.
+    A clock under the test's control: in a ``with`` block, events get their `timestamp` from it, and the intervals of
+    `FAPILOG_SAMPLING` pass by it.
 
     Calling it is `time.monotonic()` under control: seconds that never go back, for what takes such a clock.
 
@@ -276,12 +284,13 @@ class FakeClock:
         self._elapsed += seconds
 
     def __enter__(self) -> Self:
-        self._before.append(pipeline._now)  # noqa: SLF001 - the seam for this
+        self._before.append((pipeline._now, sampling.monotonic))  # noqa: SLF001 - the seams for this
         pipeline._now = self.now  # noqa: SLF001
+        sampling.monotonic = self
         return self
 
     def __exit__(self, *_error: object) -> None:
-        pipeline._now = self._before.pop()  # noqa: SLF001
+        pipeline._now, sampling.monotonic = self._before.pop()  # noqa: SLF001
 
 
 try:

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from fapilog.pipeline import route
+from fapilog._internal.route import redact, route
 from fapilog.testing import logging_restored
 
 if TYPE_CHECKING:

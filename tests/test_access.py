@@ -11,8 +11,8 @@ import pytest
 
 import fapilog
 from fapilog._internal.access import Access, log_partly, masked, request_id_from, text
+from fapilog._internal.gates import gates
 from fapilog.asgi import FapilogMiddleware
-from fapilog.pipeline import gates
 from fapilog.wsgi import FapilogMiddleware as WsgiMiddleware
 from tests._support import ACCESS_FIELDS, caught_events, process_restored
 
@@ -421,7 +421,7 @@ def test_an_outer_middleware_that_logs_no_access(events) -> None:
 )
 def test_who_decides_whether_there_are_access_events(tmp_path, setting, argument, logged) -> None:
     """FAPILOG_ACCESS_LOG, unless the middleware was told; the response has an id either way."""
-    from fapilog.pipeline import route
+    from fapilog._internal.route import route
 
     found: list[bytes] = []
     with process_restored():

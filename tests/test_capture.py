@@ -20,7 +20,7 @@ import structlog
 
 import fapilog
 from fapilog._internal import capture, native, notes
-from fapilog.pipeline import gates
+from fapilog._internal.gates import gates
 from fapilog.stdlib import HubHandler
 from tests._support import caught_events
 

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 import fapilog
-from fapilog.pipeline import gates
+from fapilog._internal.gates import gates
 from tests._support import caught_events, ran_well, read_lines, run_script, strict
 
 

@@ -14,8 +14,9 @@ import fapilog
 from fapilog import logger as logger_module
 from fapilog import pipeline
 from fapilog._internal.event_queue import EventQueue
+from fapilog._internal.route import route
 from fapilog.identity import HUB_FIELDS, Identity
-from fapilog.pipeline import emit_dict, head_of, route
+from fapilog.pipeline import emit_dict, head_of
 from tests._support import caught_events, strict
 
 

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 import fapilog
 from fapilog import QueueWorker, queue_sink
 from fapilog._internal.accounting import Reason
+from fapilog._internal.route import route
 from fapilog._internal.sampling import MAX_NAME, MAX_NAMES, Rule, Sampler, parse_rules, sampler_of
 from fapilog.bootstrap import use_worker
 from fapilog.coordinator import coordinator
 from fapilog.errors import ConfigurationError
-from fapilog.pipeline import emit, route
+from fapilog.pipeline import emit
 from fapilog.settings import load_settings
 from fapilog.stdlib import HubHandler
 from tests._support import process_restored, ran_well, read_lines, run_script

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import fapilog
-from fapilog.pipeline import gates, route
+from fapilog._internal.gates import gates
+from fapilog._internal.route import route
 from fapilog.stdlib import HubHandler, message_of
 from tests._support import caught_events, ran_well, read_lines, run_script
 

@@ -10,8 +10,8 @@ import pytest
 import structlog
 
 import fapilog
+from fapilog._internal.route import route
 from fapilog.bootstrap import use_worker
-from fapilog.pipeline import route
 from tests._support import process_restored, ran_well, read_lines, run_script, strict
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import structlog
 
+from fapilog._internal.route import route
 from fapilog.logger import processors as our_processors
-from fapilog.pipeline import route
 from tests import structlog_support
 from tests.structlog_support import configure, raised, shown, without_ours
 

@@ -20,8 +20,8 @@ import pytest
 import structlog
 
 import fapilog
+from fapilog._internal.route import route
 from fapilog.logger import processors as our_processors
-from fapilog.pipeline import route
 from tests import structlog_support, typing_promises
 from tests._support import caught_events, ran_well, read_lines, run_script, strict
 from tests.structlog_support import LEVELS, configure, copies, shown, without_ours

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ import structlog
 
 import fapilog
 from fapilog import pipeline
+from fapilog._internal.gates import gates
+from fapilog._internal.route import Route, route
 from fapilog.bootstrap import use_worker
 from fapilog.coordinator import coordinator
 from fapilog.logger import processors as our_processors
-from fapilog.pipeline import Route, gates, route
 from fapilog.stdlib import HubHandler
 from fapilog.testing import (
     CapturedEvents,
@@ -132,6 +134,16 @@ def test_a_capture_of_the_standard_library() -> None:
             assert events.one("hello you", a=1, level="warning", logger="captured.stdlib")
     finally:
         logger.removeHandler(handler)
+
+
+def test_a_capture_of_the_standard_library_where_it_is_captured() -> None:
+    """After `configure_logging()` in the block its records are events; afterwards logging and warnings are as they were found."""
+    before = (logging.root.parent, list(logging.root.handlers), logging.root.level, warnings.showwarning)
+    with capture_events() as events:
+        fapilog.configure_logging()
+        logging.getLogger("a.b").warning("std %s", 1, extra={"a": 1})
+        assert events.one("std 1", a=1)["logger"] == "a.b"
+    assert (logging.root.parent, list(logging.root.handlers), logging.root.level, warnings.showwarning) == before
 
 
 def test_a_capture_of_a_chain_that_ends_in_queue_sink() -> None:
@@ -489,6 +501,19 @@ def test_a_fake_clock_that_shall_go_back() -> None:
     """It is a ValueError."""
     with pytest.raises(ValueError, match="-1"):
         FakeClock().advance(-1)
+
+
+def test_a_fake_clock_and_sampling_rules() -> None:
+    """Their intervals pass by it; what a rule stops is not in the capture, and starts nothing."""
+    with capture_events() as events, FakeClock() as clock:
+        fapilog.configure_logging(sampling="x=2/60s")
+        log = fapilog.get_logger("sampled")
+        for count in (2, 4):
+            for _ in range(5):
+                log.info("x")
+            assert len(events) == count
+            clock.advance(61)
+    assert coordinator.state.hub is None
 
 
 # The plugin and the documentation.

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from fapilog._internal.gates import gates
 from fapilog.logger import processors
-from fapilog.pipeline import emit, gates
+from fapilog.pipeline import emit
 
 LOGGER = "fapilog.access"
 EVENT = "request"

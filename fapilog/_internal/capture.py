@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Any
 
 from fapilog._internal import levels
 from fapilog._internal.access import log_partly
+from fapilog._internal.gates import gates
 from fapilog._internal.native import delivers
 from fapilog.encoding import safe_text
 from fapilog.logger import processors
-from fapilog.pipeline import emit, gates
+from fapilog.pipeline import emit
 from fapilog.stdlib import HubHandler, message_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fapilog._internal import kin
-from fapilog.pipeline import route
+from fapilog._internal.route import route
 
 if TYPE_CHECKING:
     from collections.abc import Callable

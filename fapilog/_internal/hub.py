@@ -21,8 +21,8 @@ from fapilog._internal.direct import PATIENCE, DirectOutput
 from fapilog._internal.native import Asked, nap, new_loop, on_own_thread, pause, start_thread
 from fapilog._internal.notes import note
 from fapilog._internal.notices import NOTICE_EVERY
+from fapilog._internal.route import route
 from fapilog._internal.worker import QueueWorker
-from fapilog.pipeline import route
 from fapilog.results import FlushResult, HubStatistics, SinkStatistics
 
 if TYPE_CHECKING:

@@ -19,9 +19,11 @@ from typing import Any
 import structlog
 
 from fapilog import logger as logger_module
+from fapilog._internal import capture
+from fapilog._internal.gates import gates
+from fapilog._internal.route import Route, cool, route
 from fapilog._internal.state import ProcessState
 from fapilog.coordinator import coordinator
-from fapilog.pipeline import Route, cool, gates, route
 from fapilog.redaction import redaction
 
 PATIENCE = 5.0
@@ -45,6 +47,7 @@ class FoundSetUp:
         self._structlog = structlog.get_config() if structlog.is_configured() else None
         self._context = structlog.contextvars.get_contextvars()
         self._sigterm = signal.getsignal(signal.SIGTERM)
+        self._capture = vars(capture._capture).copy()  # noqa: SLF001
 
     def restore(self) -> None:
         """Bring it back."""
@@ -63,6 +66,7 @@ class FoundSetUp:
         gates.set(rules.pop("", 20), rules)
         logger_module.processors[:] = self._processors
         self._restore_structlog()
+        self._restore_capture()
         self._restore_signal()
 
     def _restore_route(self) -> None:
@@ -77,6 +81,13 @@ class FoundSetUp:
             structlog.configure(**self._structlog)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(**self._context)
+
+    def _restore_capture(self) -> None:
+        if self._capture["active"]:
+            capture.start(access=self._capture["access"])
+        else:
+            capture.stop()
+        capture._capture.middleware = self._capture["middleware"]  # noqa: SLF001
 
     def _restore_signal(self) -> None:
         if self._sigterm is not None and signal.getsignal(signal.SIGTERM) is not self._sigterm:

@@ -51,6 +51,7 @@ def _original(module: str, name: str) -> Any:
     return monkey.get_original(module, name)
 
 
+_running: list[str] = []  # the names of our threads that have begun and not ended
 _this_thread = _original("_thread", "_local")()  # a real thread's own, and gone with it: ids of threads are used again
 
 
@@ -76,11 +77,11 @@ def start_thread(run: Callable[[], object], name: str, *, deaf: bool = True) -> 
 
     def marked() -> None:
         mark_thread()
-        _running.add(thread_id())
+        _running.append(name)
         try:
             run()
         finally:
-            _running.discard(thread_id())
+            _running.remove(name)
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS) if deaf else None
     try:
@@ -118,6 +119,7 @@ def wait_for_own_threads(seconds: float) -> None:
 def forget_threads() -> None:
     """Say that the calling thread is the program's; in a forked child, whichever thread forked."""
     _this_thread.own = False
+    _running.clear()
 
 
 def new_loop() -> asyncio.SelectorEventLoop:

@@ -16,6 +16,7 @@ import structlog
 from fapilog import pipeline
 from fapilog._internal.chain import Taken
 from fapilog._internal.event_queue import EventQueue
+from fapilog._internal.route import route
 from fapilog._internal.worker import QueueWorker
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ def queue_sink(logger: Any, method_name: str, event_dict: MutableMapping[str, An
     Raises:
         structlog.DropEvent: The event was taken (delivered or counted from here on).
     """
-    route = pipeline.route
     if route.by_hand is None and not route.configured:
         return _handed_on(logger, method_name, event_dict)
     pipeline.emit_dict(logger, method_name, event_dict)

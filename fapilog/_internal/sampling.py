@@ -156,6 +156,13 @@ class Counts:
         return beyond <= 0 or (rule.thereafter > 0 and beyond % rule.thereafter == 0)
 
 
+monotonic = time.monotonic  # replaced by `fapilog.testing.FakeClock`
+
+
+def _now() -> float:
+    return monotonic()
+
+
 class Sampler:
     """
     The rules of one process with their counts; a forked child needs its own, from `fresh()`.
@@ -167,9 +174,9 @@ class Sampler:
 
     __slots__ = ("_by_level", "_by_name", "_clock", "rules")
 
-    def __init__(self, rules: Iterable[Rule], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rules: Iterable[Rule], clock: Callable[[], float] | None = None) -> None:
         self.rules = tuple(rules)
-        self._clock = clock
+        self._clock = clock = clock or _now
         counts = {(rule.what, rule.levelno): Counts(rule, clock) for rule in self.rules}
         self._by_name = {what: each for (what, levelno), each in counts.items() if not levelno and what != _ALL}
         self._by_level = {levelno: each for (_, levelno), each in counts.items() if levelno}

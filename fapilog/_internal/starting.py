@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from fapilog._internal.accounting import Reason
 from fapilog._internal.event_queue import EventQueue
+from fapilog._internal.gates import gates
 from fapilog._internal.hub import ProcessHub
 from fapilog._internal.notes import note
+from fapilog._internal.route import redact, route
 from fapilog._internal.rundir import take_slot
 from fapilog.identity import Identity
 from fapilog.logger import processors
-from fapilog.pipeline import gates, redact, route
 from fapilog.results import FlushResult, SinkResult
 from fapilog.settings import parse_levels
 

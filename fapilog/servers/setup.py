@@ -8,9 +8,9 @@ import os
 import orjson
 
 from fapilog import bootstrap
+from fapilog._internal.route import route
 from fapilog.coordinator import coordinator
 from fapilog.errors import ConfigurationError
-from fapilog.pipeline import route
 from fapilog.sinks.stream import StreamSink
 from fapilog.stdlib import message_of
 
