@@ -93,10 +93,6 @@ class Profile(pydantic.BaseModel):
     inner: Any = None
 
 
-class Aliased(pydantic.BaseModel):
-    shown: str = pydantic.Field(serialization_alias="clientSecret")
-
-
 class WilyKey(str):
     """A key that is `password` in the line and says that it is something else."""
 
@@ -223,7 +219,6 @@ MODELS = fields(
         "pydantic in a list": lambda s: [Profile(access_token=s), 2**70],
         "pydantic SecretStr": lambda s: [Profile(hidden=pydantic.SecretStr(s)), pydantic.SecretStr(s)],
         "pydantic with models in Any": lambda s: Profile(inner={"deep": Account("ann", s)}),
-        "pydantic by its alias": lambda s: Aliased(shown=s) if "clientSecret" in str(Aliased(shown="").model_dump(by_alias=True)) else None,
         "namedtuple": lambda s: Login("ann", s),
         "namedtuples": lambda s: [Login("ann", s), Login("bob", s)],
         "SimpleNamespace": lambda s: types.SimpleNamespace(password=s),
@@ -279,7 +274,6 @@ def url_shapes() -> dict[str, Shape]:
 TEXTS = {
     "JSON text": lambda s: json.dumps({"user": "ann", "access_token": s}),
     "JSON text, nested": lambda s: json.dumps({"a": [{"Authorization": f"Bearer {s}", "b": 1}]}, indent=1),
-    "JSON text in JSON text": lambda s: json.dumps({"body": json.dumps({"password": s})}),
     "text of a dict": lambda s: str({"user": "ann", "password": s}),
     "text of a dict of bytes": lambda s: str({b"authorization": s.encode()}),
     "text of a dataclass": lambda s: repr(Account("ann", s)),
