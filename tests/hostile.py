@@ -1,8 +1,8 @@
 """
-Values that fight back, by name, and what tests of them need: limits of time and memory, and a snapshot that asks the value nothing.
+Values that fight back, by name, and what tests of them need: limits of time and memory, a snapshot that asks the value nothing.
 
-`CATALOGUE` maps a name to a function that makes a new value; `KEYS` does so for what can be a key. Some are ordinary types of the standard
-library, numpy, attrs and pydantic: what applications log without a thought.
+`CATALOGUE` maps a name to a function that makes a new value; `KEYS` does so for what can be a key. Some are ordinary types of the
+standard library, numpy, attrs and pydantic: what applications log without a thought.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import collections.abc
 import contextlib
 import ctypes
 import dataclasses
-import datetime
+import datetime  # noqa: ICN001 - its types are what this is about
 import decimal
 import enum
 import fractions
@@ -81,7 +81,7 @@ def limits(seconds: float = 20):
 
 @contextlib.contextmanager
 def caught_heads(**settings: Any):
-    """Configure with *settings* and put a list in place of the queue; it gets each accepted event as the bytes of a JSON object."""
+    """Configure with *settings* and put a list in place of the queue; it gets each event as the bytes of a JSON object."""
     heads: list[bytes] = []
 
     def accept(_levelno: int, head: bytes) -> bool:
@@ -107,7 +107,7 @@ class UnprintableError(Exception):
 class ClasslessError(Exception):
     """Does not tell its class."""
 
-    __class__ = property(fight)  # type: ignore[assignment]
+    __class__ = property(fight)
 
 
 class HalfMadeError(Exception):
@@ -126,8 +126,28 @@ METHODS = (
     *("isoformat", "model_dump", "model_dump_json", "dict", "json", "to_dict", "serialize", "__structlog__"),
 )
 ATTRIBUTES = (
-    *("__class__", "__dict__", "__doc__", "__module__", "__dataclass_fields__", "__attrs_attrs__", "model_fields", "__pydantic_fields__"),
-    *("__pydantic_serializer__", "dtype", "shape", "ndim", "value", "name", "_fields", "__name__", "__array_interface__", "__slots__x"),
+    *(
+        "__class__",
+        "__dict__",
+        "__doc__",
+        "__module__",
+        "__dataclass_fields__",
+        "__attrs_attrs__",
+        "model_fields",
+        "__pydantic_fields__",
+    ),
+    *(
+        "__pydantic_serializer__",
+        "dtype",
+        "shape",
+        "ndim",
+        "value",
+        "name",
+        "_fields",
+        "__name__",
+        "__array_interface__",
+        "__slots__x",
+    ),
 )
 LIES = (
     *(dict, list, tuple, set, frozenset, str, int, float, bool, bytes, bytearray, complex, type(None), type, object),
@@ -162,10 +182,23 @@ def sub(base: type, *names: str, with_: Any = fight, **methods: Any) -> Any:
 
 ALL_TEXT = ("__str__", "__repr__", "__format__")
 FightingStr = sub(
-    str, *ALL_TEXT, "__len__", "__iter__", "__getitem__", "__eq__", "__contains__", "encode", "isascii", "lower", "casefold", "replace"
+    str,
+    *ALL_TEXT,
+    "__len__",
+    "__iter__",
+    "__getitem__",
+    "__eq__",
+    "__contains__",
+    "encode",
+    "isascii",
+    "lower",
+    "casefold",
+    "replace",
 )
 LyingStr = sub(str, *ALL_TEXT, "lower", "casefold", "upper", "encode", with_=lambda *_a, **_k: "a lie")
-FightingInt = sub(int, *ALL_TEXT, "__int__", "__index__", "__lt__", "__le__", "__ge__", "__gt__", "__abs__", "__eq__", "bit_length")
+FightingInt = sub(
+    int, *ALL_TEXT, "__int__", "__index__", "__lt__", "__le__", "__ge__", "__gt__", "__abs__", "__eq__", "bit_length"
+)
 FightingFloat = sub(float, *ALL_TEXT, "__float__", "__int__", "__eq__", "__lt__", "is_integer", "hex")
 FightingBytes = sub(bytes, *ALL_TEXT, "__len__", "__iter__", "__getitem__", "decode", "hex")
 FightingDatetime = sub(datetime.datetime, *ALL_TEXT, "isoformat", "utcoffset", "astimezone", "strftime", "timetuple")
@@ -197,7 +230,7 @@ def mapping(base: type = collections.abc.Mapping, **methods: Any) -> Any:
 
 def sequence(**methods: Any) -> Any:
     """Make a sequence out of odd methods."""
-    plain = {"__len__": lambda _self: 1, "__getitem__": lambda self, index: (1,)[index]}
+    plain = {"__len__": lambda _self: 1, "__getitem__": lambda _self, index: (1,)[index]}
     return type("OddSequence", (collections.abc.Sequence,), plain | methods)
 
 
@@ -258,7 +291,7 @@ class EndlessModel(pydantic.BaseModel):
         return EndlessModel() if name == "x" else super().__getattribute__(name)
 
 
-class EndlessTuple(collections.namedtuple("EndlessTuple", "x", defaults=[None])):  # noqa: PYI024 - NamedTuple lets no method be overridden
+class EndlessTuple(collections.namedtuple("EndlessTuple", "x", defaults=[None])):  # noqa: PYI024, SLOT002 - NamedTuple lets no method be overridden
     def _asdict(self) -> Any:
         return {"x": EndlessTuple()}
 
@@ -279,7 +312,7 @@ class HostileMeta(type):
     def __getattribute__(cls, name: str) -> Any:
         raise RuntimeError("no attribute of the class")
 
-    __hash__ = __eq__ = __instancecheck__ = __subclasscheck__ = __repr__ = __str__ = fight  # type: ignore[assignment]
+    __hash__ = __eq__ = __instancecheck__ = __subclasscheck__ = __repr__ = __str__ = fight
 
 
 class OfHostileMeta(metaclass=HostileMeta):
@@ -287,7 +320,7 @@ class OfHostileMeta(metaclass=HostileMeta):
 
 
 class NamelessMeta(type):
-    __name__ = __module__ = property(fight)  # type: ignore[assignment]
+    __name__ = __module__ = property(fight)
     __repr__ = fight
 
 
@@ -438,7 +471,7 @@ class ComputingBadly(pydantic.BaseModel):
 class NoDump(pydantic.BaseModel):
     x: int = 1
 
-    model_dump = model_dump_json = __iter__ = __repr__ = __str__ = __repr_args__ = fight  # type: ignore[assignment]
+    model_dump = model_dump_json = __iter__ = __repr__ = __str__ = __repr_args__ = fight
 
 
 class BadSerializer(pydantic.BaseModel):
@@ -567,7 +600,7 @@ NUMPY: dict[str, Callable[[], Any]] = {
     "numpy NaT": lambda: np.array(["NaT", "2026-01-01"], dtype="M8[s]"),
     "numpy year 10000": lambda: np.datetime64("12345-01-01"),
     "numpy structured": lambda: np.zeros(2, dtype=[("a", "i4"), ("b", "f8", (2,)), ("c", [("d", "U3")])]),
-    "numpy record": lambda: np.rec.fromarrays([[1, 2], ["x", "y"]], names="a,b"),
+    "numpy record": lambda: np.array([(1, "x"), (2, "y")], dtype=[("a", int), ("b", "U1")]).view(np.recarray),
     "numpy void": lambda: np.zeros(1, dtype=[("a", "i4")])[0],
     "numpy object": lambda: np.array([{1: 2}, "\udc80", SameText(), 2**70], dtype=object),
     "numpy object fighting": lambda: np.array([raising("__repr__", RuntimeError)(), FightingStr("x")], dtype=object),
@@ -587,7 +620,9 @@ NUMPY: dict[str, Callable[[], Any]] = {
     "numpy ufunc": lambda: np.add,
     "numpy generator": lambda: np.random.default_rng(1),
     "numpy matrix": lambda: np.eye(300),
-    "numpy subclass": lambda: np.zeros(2).view(type("SubArray", (np.ndarray,), {"tolist": fight, "__iter__": fight, "dtype": property(fight)})),
+    "numpy subclass": lambda: np.zeros(2).view(
+        type("SubArray", (np.ndarray,), {"tolist": fight, "__iter__": fight, "dtype": property(fight)})
+    ),
 }
 
 STANDARD: dict[str, Callable[[], Any]] = {
@@ -636,9 +671,9 @@ STANDARD: dict[str, Callable[[], Any]] = {
     "thread": threading.current_thread,
     "module": lambda: sys,
     "function": lambda: deep,
-    "lambda": lambda: lambda: 1,
+    "lambda": lambda: lambda n: n + 1,
     "builtin": lambda: len,
-    "partial": lambda: functools.partial(deep, depth=functools.partial(len)),
+    "partial": lambda: functools.partial(deep, functools.partial(len)),
     "bound method": lambda: "text".upper,
     "itemgetter": lambda: operator.itemgetter(1),
     "property": lambda: Computing.__dict__["double"],
@@ -653,7 +688,7 @@ STANDARD: dict[str, Callable[[], Any]] = {
     "WeakValueDictionary": weakref.WeakValueDictionary,
     "coroutine": closed_coroutine,
     "event loop": closed_loop,
-    "frame": lambda: sys._getframe(),
+    "frame": sys._getframe,
     "code": lambda: deep.__code__,
     "traceback": lambda: raised(ValueError()).__traceback__,
     "ctypes structure": lambda: Structure(1),
@@ -663,7 +698,7 @@ STANDARD: dict[str, Callable[[], Any]] = {
     "path of surrogates": lambda: pathlib.Path("/a/\udcff"),
     "pure path": lambda: pathlib.PureWindowsPath("c:\\a"),
     "date": lambda: datetime.date.min,
-    "datetime naive": lambda: datetime.datetime.max,
+    "datetime naive": lambda: datetime.datetime.max,  # noqa: DTZ901
     "datetime fold": lambda: datetime.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("UTC")),
     "datetime at the edge": lambda: datetime.datetime.min.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=14))),
     "datetime at the other edge": lambda: datetime.datetime.max.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=-14))),
@@ -671,7 +706,7 @@ STANDARD: dict[str, Callable[[], Any]] = {
         1900, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(minutes=19, seconds=32, microseconds=7))
     ),
     "datetime with a fighting zone": lambda: datetime.datetime(2026, 1, 1, tzinfo=FightingZone()),
-    "datetime with an abstract zone": lambda: datetime.datetime(2026, 1, 1, tzinfo=datetime.tzinfo()),
+    "datetime with an abstract zone": lambda: datetime.datetime(2026, 1, 1, tzinfo=datetime.tzinfo()),  # type: ignore[abstract]
     "time with a zone": lambda: datetime.time(1, 2, tzinfo=datetime.UTC),
     "time with a fighting zone": lambda: datetime.time(1, 2, tzinfo=FightingZone()),
     "timedelta": lambda: datetime.timedelta.min,
@@ -794,14 +829,16 @@ ODD: dict[str, Callable[[], Any]] = {
     "endless model": EndlessModel,
     "endless namedtuple": EndlessTuple,
     "every attribute": EveryAttribute,
-    "hostile metaclass": OfHostileMeta,  # type: ignore[dict-item]
+    "hostile metaclass": OfHostileMeta,
     "nameless metaclass": OfNamelessMeta,
     "name of surrogates": type("a\nb\udc80"[:3] + "\x1b", (), {}),
     "huge name": type("N" * 100_000, (), {}),
     "huge text form": type("HugeText", (), {"__repr__": lambda _s: "x" * 2_000_000}),
     "surrogate text form": type("OddText", (), {"__repr__": lambda _s: "\udc80\n"}),
     "text form of a wrong type": type("WrongText", (), {"__repr__": lambda _s: 5, "__str__": lambda _s: b"x"}),
-    "text form of a fighting str": type("FightingText", (), {"__repr__": lambda _s: FightingStr("x"), "__str__": lambda _s: FightingStr("y")}),
+    "text form of a fighting str": type(
+        "FightingText", (), {"__repr__": lambda _s: FightingStr("x"), "__str__": lambda _s: FightingStr("y")}
+    ),
     "list in itself": circular_list,
     "dict in itself": circular_dict,
     "deep list": lambda: deep(lambda value: [value], 300),
@@ -823,7 +860,10 @@ LYING: dict[str, Callable[[], Any]] = {f"says it is {getattr(lie, '__name__', li
 CATALOGUE: dict[str, Callable[[], Any]] = {**STANDARD, **MODELS, **SUBCLASSES, **ODD, **NUMPY, **RAISING, **LYING}
 
 KEYS: dict[str, Callable[[], Any]] = {
-    **{repr(key): functools.partial(lambda key: key, key) for key in (1, "1", None, True, 1.5, (1, 2), b"x", b"1", "None", "nan", "")},
+    **{
+        repr(key): functools.partial(lambda key: key, key)
+        for key in (1, "1", None, True, 1.5, (1, 2), b"x", b"1", "None", "nan", "")
+    },
     "nan": lambda: float("nan"),
     "datetime": lambda: datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
     "date": lambda: datetime.date(2026, 1, 2),
@@ -868,11 +908,11 @@ def snapshot(value: Any, seen: dict[int, Any] | None = None) -> Any:
         return id(value), [(id(key), snapshot(item, seen)) for key, item in dict.items(value)]
     for base in (list, tuple, collections.deque, set, frozenset):
         if issubclass(kind, base):
-            return id(value), [snapshot(item, seen) for item in base.__iter__(value)]  # type: ignore[attr-defined]
+            return id(value), [snapshot(item, seen) for item in base.__iter__(value)]
     if issubclass(kind, bytearray):
         return id(value), bytearray.hex(value)
     if issubclass(kind, np.ndarray):
-        return id(value), np.ndarray.tobytes(value) if np.ndarray.nbytes.__get__(value) < 1 << 20 else None  # type: ignore[attr-defined]
+        return id(value), np.ndarray.tobytes(value) if np.ndarray.nbytes.__get__(value) < 1 << 20 else None
     if kind is types.MappingProxyType:
         return id(value), [snapshot(item, seen) for item in gc.get_referents(value)]
     if any(kind is held for held in _HELD_BY_ATTRIBUTES):
@@ -880,7 +920,17 @@ def snapshot(value: Any, seen: dict[int, Any] | None = None) -> Any:
     return id(value)
 
 
-_HELD_BY_ATTRIBUTES = (Point, Slotted, Attrs, Model, Computing, Open, types.SimpleNamespace, collections.UserDict, collections.ChainMap)
+_HELD_BY_ATTRIBUTES = (
+    Point,
+    Slotted,
+    Attrs,
+    Model,
+    Computing,
+    Open,
+    types.SimpleNamespace,
+    collections.UserDict,
+    collections.ChainMap,
+)
 
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:

@@ -1,8 +1,9 @@
 """
-Exceptions in events: an object with type, message, module, frames and all that hangs on them, bounded, whatever the exception does.
+Exceptions in events: an object with type, message, module, frames and what hangs on them, bounded, whatever the exception does.
 
-Written from the issue and the cases O-VAL-2, O-VAL-5 and O-SEC-1, not from the code. The form: ``{"type", "module", "message", "notes"?, "frames":
-[{"file", "line", "function", "code"?, "locals"?}], "cause"? or "context"?, "exceptions"?}``, frames outermost first; what is cut is marked by a text.
+Written from the issue and the cases O-VAL-2, O-VAL-5 and O-SEC-1, not from the code. The form: ``{"type", "module", "message",
+"notes"?, "frames": [{"file", "line", "function", "code"?, "locals"?}], "cause"? or "context"?, "exceptions"?}``, frames outermost
+first; what is cut is marked by a text.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def test_ways_of_giving_an_exception(caught) -> None:
     try:
         raise KeyError("in hand")
     except KeyError:
-        for given in (True, 1, "yes", sys.exc_info()):
+        for given in (True, 1, "yes", sys.exc_info()):  # type: ignore[assignment]
             assert logged(caught, given)["message"] == "'in hand'"
         assert logged(caught, error)["message"] == "given"
 
@@ -144,9 +145,27 @@ def test_no_exception(caught, given: Any) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        *(5, "text", object(), [], [1], {}, (1,), (1, 2), (1, 2, 3), (ValueError, None, None), (None, ValueError("x"), None), ValueError),
+        *(
+            5,
+            "text",
+            object(),
+            [],
+            [1],
+            {},
+            (1,),
+            (1, 2),
+            (1, 2, 3),
+            (ValueError, None, None),
+            (None, ValueError("x"), None),
+            ValueError,
+        ),
         *((ValueError, "x", None), (ValueError, ValueError("x"), "no traceback"), (ValueError, ValueError("x"), None, 4)),
-        *(hostile.OfNamelessMeta, hostile.lying(BaseException)(), hostile.lying(tuple)(), hostile.raising("__bool__", RuntimeError)()),
+        *(
+            hostile.OfNamelessMeta,
+            hostile.lying(BaseException)(),
+            hostile.lying(tuple)(),
+            hostile.raising("__bool__", RuntimeError)(),
+        ),
     ],
     ids=lambda given: f"{type.__repr__(type(given))}{len(given) if type(given) in (tuple, list) else ''}",
 )
@@ -295,7 +314,7 @@ def test_very_many_notes(caught) -> None:
 
 def test_a_group(caught) -> None:
     """All members are shown, nested ones too, each with what hangs on it."""
-    inner = ExceptionGroup("inner", [raised(KeyError("deep")), OSError("o")])
+    inner = ExceptionGroup("inner", [raised(KeyError("deep")), OSError("o")])  # type: ignore[type-var]
     member = ValueError("member")
     member.__cause__ = TypeError("why")
     member.add_note("noted")
@@ -375,7 +394,7 @@ def test_groups_that_multiply(caught) -> None:
     """A group of groups of groups is bounded in size and time."""
     group: BaseException = ValueError("x" * 100)
     for _ in range(30):
-        group = ExceptionGroup("g", [group] * 5)  # type: ignore[list-item]
+        group = ExceptionGroup("g", [group] * 5)  # type: ignore[type-var]
     began = time.perf_counter()
     logged(caught, group)
     assert time.perf_counter() - began < 2
@@ -386,7 +405,7 @@ def test_a_group_nested_deeply(caught) -> None:
     """It is cut with a mark."""
     group: BaseException = ValueError("bottom")
     for _ in range(5_000):
-        group = ExceptionGroup("g", [group])  # type: ignore[list-item]
+        group = ExceptionGroup("g", [group])  # type: ignore[type-var]
     assert MARK.search(json.dumps(logged(caught, group)))
 
 
@@ -480,7 +499,7 @@ def test_very_many_large_locals(with_locals) -> None:
 
 # -- exceptions that fight back -------------------------------------------------------------------------------------------------
 
-FIGHTING = {
+FIGHTING: dict[str, Any] = {
     "text": hostile.UnprintableError,
     "class": hostile.ClasslessError,
     "two arguments": lambda: hostile.HalfMadeError(1, 2),
@@ -500,7 +519,7 @@ FIGHTING = {
     "traceback": lambda: hostile.sub(ValueError, __traceback__=property(fight))("x"),
     "traceback of another type": lambda: hostile.sub(ValueError, __traceback__=[1])("x"),
     "args": lambda: hostile.sub(ValueError, args=property(fight))("x"),
-    "name of its class": lambda: hostile.NamelessMeta("Nameless", (Exception,), {})("x"),  # type: ignore[operator]
+    "name of its class": lambda: hostile.NamelessMeta("Nameless", (Exception,), {})("x"),
     "module of its class": lambda: type("Odd", (Exception,), {"__module__": 5})("x"),
     "no module": lambda: type("Odd", (Exception,), {"__module__": None})("x"),
     "surrogates": lambda: type("Odd", (Exception,), {"__module__": "m\udc80"})("x\udc80"),
@@ -601,12 +620,13 @@ def test_odd_locals(with_locals) -> None:
     for name, make in hostile.CATALOGUE.items():
         try:
             fails_with(make())
-        except ZeroDivisionError as error:
-            try:
-                assert logged(with_locals, error)["frames"][-1]["function"] == "fails_with"
-            except (Exception, hostile.Hung) as wrong:
-                with_locals.clear()
-                failed.append(f"{name}: {type(wrong).__name__}: {str(wrong)[:100]}")
+        except ZeroDivisionError as caught:
+            error = caught
+        try:
+            assert logged(with_locals, error)["frames"][-1]["function"] == "fails_with"
+        except (Exception, hostile.Hung) as wrong:
+            with_locals.clear()
+            failed.append(f"{name}: {type(wrong).__name__}: {str(wrong)[:100]}")
     assert failed == []
 
 
@@ -711,7 +731,7 @@ def test_hidden_attributes_of_frames(caught) -> None:
 
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
 def test_an_exception_that_cannot_be_pickled(start: str, tmp_path) -> None:
-    """In a pool child, type, message, frames and fields of one that asks for two arguments, holds a lock and a lambda are written (O-VAL-5)."""
+    """A pool child writes type, message, frames and fields of one with two arguments, a lock and a lambda (O-VAL-5)."""
     (tmp_path / "worker.py").write_text(
         """
 import threading

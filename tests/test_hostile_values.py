@@ -10,7 +10,7 @@ import asyncio
 import collections
 import copy
 import dataclasses
-import datetime
+import datetime  # noqa: ICN001 - its types are what this is about
 import decimal
 import gc
 import itertools
@@ -142,8 +142,8 @@ TABLES: dict[str, Callable[[dict[Any, Any]], Any]] = {
     "ChainMap": lambda pairs: collections.ChainMap(pairs, {}),
     "MappingProxyType": types.MappingProxyType,
     "UserDict": collections.UserDict,
-    "set": lambda pairs: set(pairs),
-    "frozenset": lambda pairs: frozenset(pairs),
+    "set": set,
+    "frozenset": frozenset,
     "items": lambda pairs: pairs.items(),
     "list of pairs": lambda pairs: list(pairs.items()),
 }
@@ -319,7 +319,9 @@ def test_arbitrary_keys(caught) -> None:
 # -- O-VAL-1: what is kept ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [0, -1, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**60, -(10**4000)], ids=lambda n: hex(n)[:20])
+@pytest.mark.parametrize(
+    "number", [0, -1, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**60, -(10**4000)], ids=lambda n: hex(n)[:20]
+)
 def test_the_digits_of_integers(caught, number: int) -> None:
     """They are exactly those of the number, alone, as a subclass and as numpy's (O-VAL-1)."""
     assert caught.one(number) == number
@@ -589,11 +591,11 @@ def in_context(log: Any, **values: Any) -> None:
 
 @pytest.mark.parametrize("place", list(ODD_PLACES))
 def test_a_lone_surrogate(caught, place: str) -> None:
-    """The line is valid UTF-8 and shows the odd character in escaped or replaced form; the rest of the text is whole (O-VAL-2)."""
+    """The line is valid UTF-8 and shows the odd character escaped or replaced; the rest of the text is whole (O-VAL-2)."""
     ODD_PLACES[place](caught.log)
     line = caught.heads[0].decode("utf-8")
     caught.taken()
-    assert re.search("a[^\"]{1,16}b", line), line
+    assert re.search('a[^"]{1,16}b', line), line
 
 
 def test_lone_surrogates_amid_a_batch(tmp_path) -> None:
@@ -623,7 +625,7 @@ def test_lone_surrogates_amid_a_batch(tmp_path) -> None:
         assert [line["n"] for line in lines if "n" in line] == list(range(100))
 
 
-CONTROLS = "a\r\nb\x00\x1b[2J\x1b]0;title\x07\u2028\u2029\x85\u202e\u200f\x9b31m{}\"\\"
+CONTROLS = 'a\r\nb\x00\x1b[2J\x1b]0;title\x07\u2028\u2029\x85\u202e\u200f\x9b31m{}"\\'
 
 
 def test_control_characters(caught) -> None:
@@ -721,7 +723,13 @@ def test_a_deep_nest(kind: str, depth: int, tmp_path: Path) -> None:
     lines = read_lines(tmp_path / "out.jsonl")
     assert [line["sibling"] for line in lines] == ["kept"] * 4
     for line in lines[:2]:
-        if kind not in {"partial", "exception", "generic alias", "repr", "namespace"}:  # their own text form says how deep it goes
+        if kind not in {
+            "partial",
+            "exception",
+            "generic alias",
+            "repr",
+            "namespace",
+        }:  # their own text form says how deep it goes
             assert "bottom" not in json.dumps(line["value"])
             assert CUT.search(json.dumps(line["value"])), json.dumps(line["value"])[:300]
 
@@ -751,7 +759,13 @@ def test_logging_near_the_end_of_the_stack(caught) -> None:
 @pytest.mark.parametrize("caught", [LIMIT, 1024], indirect=True)
 def test_the_callers_nested_objects(caught) -> None:
     """They are equal to what they were, and the same ones, on the fast, the slow and the cutting way (O-VAL-4)."""
-    value = {"a": [1, {"b": {2, 3}}], 5: (1, 2), "big": ["x" * 100] * 100, "password": {"token": ["t"]}, "url": "a://b:c@d/?token=1"}
+    value = {
+        "a": [1, {"b": {2, 3}}],
+        5: (1, 2),
+        "big": ["x" * 100] * 100,
+        "password": {"token": ["t"]},
+        "url": "a://b:c@d/?token=1",
+    }
     before, same = copy.deepcopy(value), snapshot(value)
     for beside in (1, 2**70, hostile.FightingStr("x")):
         caught.log.info("e", value=value, beside=beside)

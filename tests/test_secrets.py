@@ -94,7 +94,7 @@ def test_the_program(outcome) -> None:
 
 
 def test_no_secret_in_any_output(outcome) -> None:
-    """Not in the file, on stdout, in what a custom sink was given, on stderr, in statistics or in any repr; what leaks is named."""
+    """Not in the file, on stdout, in what a custom sink was given, on stderr, in statistics or in a repr; what leaks is named."""
     leaks = [f"{name} in {at}" for name, secret in secrets().items() for at, text in outcome.outputs.items() if secret in text]
     assert leaks == []
 
@@ -145,7 +145,11 @@ def test_the_value_of_a_secret_key(caught, key: str) -> None:
     assert found["visible"] == 1
 
 
-@pytest.mark.parametrize("value", [SECRET, 12345, 1.5, b"bytes", ["list"], {"a": "dict"}, ("tuple",), 2**70, object()], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [SECRET, 12345, 1.5, b"bytes", ["list"], {"a": "dict"}, ("tuple",), 2**70, object()],
+    ids=lambda value: type(value).__name__,
+)
 def test_values_of_any_type_under_a_secret_key(caught, value: Any) -> None:
     """They are masked, whatever they are."""
     assert logged(caught, password=value, deep={"token": value}) | {"timestamp": 0} == {
@@ -166,8 +170,10 @@ def test_none_under_a_secret_key(caught) -> None:
 @pytest.mark.parametrize("key", HARMLESS)
 def test_the_value_of_a_harmless_key(caught, key: str) -> None:
     """It is shown as it is: as a field, nested, as a pair, in a query and beside a secret."""
-    found = logged(caught, **{key: "plain"}, deep={key: ["plain"], "password": "x"}, pairs=[(key, "plain")], url=f"https://h/?{key}=plain")
-    assert found[f"{key}_" if key in {"host"} else key] == "plain"
+    found = logged(
+        caught, **{key: "plain"}, deep={key: ["plain"], "password": "x"}, pairs=[(key, "plain")], url=f"https://h/?{key}=plain"
+    )
+    assert found[f"{key}_" if key == "host" else key] == "plain"
     assert found["deep"] == {key: ["plain"], "password": MASK}
     assert found["pairs"] == [[key, "plain"]]
     assert found["url"] == f"https://h/?{key}=plain"
@@ -206,7 +212,10 @@ def test_harmless_text(caught, text: str) -> None:
         (f"redis://:{SECRET}@cache.example/0", ["redis://", "@cache.example/0"]),
         (f"https://h.example/p?x=1&token={SECRET}&y=2", ["https://h.example/p?x=1&token=***&y=2"]),
         (f"/login?password={SECRET}#top", ["/login?password=***#top"]),
-        (f"see <https://ann:{SECRET}@h.example/p?api_key={SECRET}>, twice", ["see <https://", "@h.example/p?api_key=***>, twice"]),
+        (
+            f"see <https://ann:{SECRET}@h.example/p?api_key={SECRET}>, twice",
+            ["see <https://", "@h.example/p?api_key=***>, twice"],
+        ),
     ],
 )
 def test_what_stays_of_a_url(caught, text: str, stays: list[str]) -> None:
@@ -230,7 +239,13 @@ def test_pairs(caught, names: tuple[Any, Any], kind: Any) -> None:
 def test_lists_that_are_no_pairs(caught) -> None:
     """Words that name secrets are no secrets, and what stands near them in a longer list is shown."""
     value = [["password", "is", "wrong"], "password", "token", ["token"], ("name", "password")]
-    assert logged(caught, value=value)["value"] == [["password", "is", "wrong"], "password", "token", ["token"], ["name", "password"]]
+    assert logged(caught, value=value)["value"] == [
+        ["password", "is", "wrong"],
+        "password",
+        "token",
+        ["token"],
+        ["name", "password"],
+    ]
 
 
 @pytest.mark.parametrize("size", [1024, 4096])
@@ -275,7 +290,9 @@ def test_without_redaction() -> None:
 def test_keys_of_the_users_own(key: str) -> None:
     """FAPILOG_REDACT_KEYS adds keys, however spelled in the event; the built-in ones stay, and others are shown."""
     with caught_heads(redact_keys="tenant_code, pin") as heads:
-        found = logged(heads, **{key: SECRET}, password=SECRET, deep=[{key: SECRET}, (key, SECRET)], url=f"/?{key}={SECRET}", pinned=1)
+        found = logged(
+            heads, **{key: SECRET}, password=SECRET, deep=[{key: SECRET}, (key, SECRET)], url=f"/?{key}={SECRET}", pinned=1
+        )
         assert SECRET not in json.dumps(found)
         assert found[key] == found["password"] == MASK
         assert found["deep"] == [{key: MASK}, [key, MASK]]
@@ -320,7 +337,16 @@ def test_what_surrounds_a_match() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["4111111111111112", "order 1234567890123456", "2026-01-02T03:04:05.123456Z", "1234567890", "a.b.c", "eyJ.eyJ", "bearer of news"]
+    "text",
+    [
+        "4111111111111112",
+        "order 1234567890123456",
+        "2026-01-02T03:04:05.123456Z",
+        "1234567890",
+        "a.b.c",
+        "eyJ.eyJ",
+        "bearer of news",
+    ],
 )
 def test_what_the_patterns_let_through(text: str) -> None:
     """Numbers whose check digit is wrong are no cards, and other things are neither tokens nor cards."""

@@ -1,9 +1,11 @@
 """
-Logs secrets in many shapes, each with a secret of its own, and says by what entrance a custom sink, statistics and reprs showed them.
+Logs secrets in many shapes, each with a secret of its own, and writes down what a custom sink was given and what reprs show.
 
-`SHAPES` maps a name to a function that logs one event ``shape <name>`` with the secret it is given. `tests/test_secrets.py` runs this as a
-program and looks for the secrets in whatever came out.
+`SHAPES` maps a name to a function that logs one event ``shape <name>`` with the secret it is given. `tests/test_secrets.py` runs
+this as a program and looks for the secrets in whatever came out.
 """
+
+# ruff: noqa: G003, G004 - the text of an event is one of the places where secrets stand
 
 from __future__ import annotations
 
@@ -37,20 +39,102 @@ log: Any = fapilog.get_logger("confiding")
 
 #: Each of these names a secret, whatever its spelling.
 KEYS = [
-    *("password", "passwd", "pwd", "PASSWORD", "Password", "passphrase", "db_password", "dbPassword", "user.password", "new-password"),
-    *("password_confirmation", "passwords", "secret", "secrets", "client_secret", "clientSecret", "client-secret", "stripe_secret_key"),
-    *("secretKey", "token", "access_token", "accessToken", "refreshToken", "id_token", "auth_token", "x-auth-token", "bearer_token"),
-    *("csrf_token", "X-CSRF-Token", "Authorization", "authorization", "AUTHORIZATION", "Proxy-Authorization", "HTTP_AUTHORIZATION"),
-    *("Cookie", "Set-Cookie", "cookies", "HTTP_COOKIE", "X-Api-Key", "x-api-key", "X_API_KEY", "HTTP_X_API_KEY", "api_key", "apikey"),
-    *("apiKey", "APIKey", "api key", "api_keys", "session_id", "sessionid", "sessionId", "private_key", "privateKey", "access_key"),
+    *(
+        "password",
+        "passwd",
+        "pwd",
+        "PASSWORD",
+        "Password",
+        "passphrase",
+        "db_password",
+        "dbPassword",
+        "user.password",
+        "new-password",
+    ),
+    *(
+        "password_confirmation",
+        "passwords",
+        "secret",
+        "secrets",
+        "client_secret",
+        "clientSecret",
+        "client-secret",
+        "stripe_secret_key",
+    ),
+    *(
+        "secretKey",
+        "token",
+        "access_token",
+        "accessToken",
+        "refreshToken",
+        "id_token",
+        "auth_token",
+        "x-auth-token",
+        "bearer_token",
+    ),
+    *(
+        "csrf_token",
+        "X-CSRF-Token",
+        "Authorization",
+        "authorization",
+        "AUTHORIZATION",
+        "Proxy-Authorization",
+        "HTTP_AUTHORIZATION",
+    ),
+    *(
+        "Cookie",
+        "Set-Cookie",
+        "cookies",
+        "HTTP_COOKIE",
+        "X-Api-Key",
+        "x-api-key",
+        "X_API_KEY",
+        "HTTP_X_API_KEY",
+        "api_key",
+        "apikey",
+    ),
+    *(
+        "apiKey",
+        "APIKey",
+        "api key",
+        "api_keys",
+        "session_id",
+        "sessionid",
+        "sessionId",
+        "private_key",
+        "privateKey",
+        "access_key",
+    ),
     *("aws_secret_access_key", "AWS_SECRET_ACCESS_KEY", "credentials", "credential"),
 ]
 
 #: None of these does.
 HARMLESS = [
-    *("author", "authored_by", "authors", "authority", "authenticated", "is_authorized", "tokenizer", "token_count", "max_tokens"),
+    *(
+        "author",
+        "authored_by",
+        "authors",
+        "authority",
+        "authenticated",
+        "is_authorized",
+        "tokenizer",
+        "token_count",
+        "max_tokens",
+    ),
     *("prompt_tokens", "completion_tokens", "total_tokens", "tokenized", "keyboard", "passenger", "passed", "compass", "bypass"),
-    *("secretary", "monkey", "turkey", "key", "keys", "keyword", "primary_key", "foreign_key", "cache_key", "sort_key", "cookie_consent"),
+    *(
+        "secretary",
+        "monkey",
+        "turkey",
+        "key",
+        "keys",
+        "keyword",
+        "primary_key",
+        "foreign_key",
+        "cache_key",
+        "sort_key",
+        "cookie_consent",
+    ),
     *("request_id", "user_id", "encompassing", "compression", "bearing", "passing_rate", "hub", "username", "user", "host"),
 ]
 
@@ -147,7 +231,7 @@ HEADERS = ["Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "x-api-key", "P
 
 CONTAINERS = fields(
     **{
-        "headers as dict": lambda s: {key: f"Bearer {s}" for key in HEADERS},
+        "headers as dict": lambda s: dict.fromkeys(HEADERS, f"Bearer {s}"),
         "headers as list of pairs": lambda s: [(key, f"Bearer {s}") for key in HEADERS],
         "headers as list of lists": lambda s: [[key, f"Bearer {s}"] for key in HEADERS],
         "headers as tuple of pairs": lambda s: tuple((key, f"Bearer {s}") for key in HEADERS),
@@ -156,9 +240,13 @@ CONTAINERS = fields(
         "headers as dict of lists": lambda s: {key: [s, s] for key in HEADERS},
         "headers as set of pairs": lambda s: {(key, s) for key in HEADERS},
         "headers as items": lambda s: dict.fromkeys(HEADERS, s).items(),
-        "headers of starlette": lambda s: Headers(dict.fromkeys(HEADERS, s)),
-        "headers of httpx": lambda s: httpx.Headers(dict.fromkeys(HEADERS, s)),
-        "headers of a scope": lambda s: {"type": "http", "headers": [(b"authorization", s.encode())], "query_string": b"token=" + s.encode()},
+        "headers of starlette": lambda s: Headers(dict.fromkeys(HEADERS, s)),  # type: ignore[arg-type]
+        "headers of httpx": lambda s: httpx.Headers(dict.fromkeys(HEADERS, s)),  # type: ignore[arg-type]
+        "headers of a scope": lambda s: {
+            "type": "http",
+            "headers": [(b"authorization", s.encode())],
+            "query_string": b"token=" + s.encode(),
+        },
         "query of starlette": lambda s: QueryParams({"token": s}),
         "environ of WSGI": lambda s: {"HTTP_AUTHORIZATION": s, "HTTP_COOKIE": f"a={s}", "QUERY_STRING": f"access_token={s}"},
         "query parsed": lambda s: {"access_token": [s]},
@@ -243,7 +331,9 @@ URLS = {
     "DSN several hosts": lambda s: f"mongodb://ann:{s}@a.example:1,b.example:2/app?authSource=admin",
     "path and query": lambda s: f"/login?password={s}&x=1",
     "query alone": lambda s: f"x=1&client_secret={s}",
-    "text around it": lambda s: f"cannot reach <postgres://ann:{s}@db.example/app>, giving up (see https://h.example/?token={s}).",
+    "text around it": lambda s: (
+        f"cannot reach <postgres://ann:{s}@db.example/app>, giving up (see https://h.example/?token={s})."
+    ),
     "two of them": lambda s: f"a://u:{s}@h b://u:{s}@h",
     "several lines": lambda s: f"first\nhttps://ann:{s}@host.example\nlast",
     "upper case": lambda s: f"HTTPS://ANN:{s}@HOST.EXAMPLE/?TOKEN={s}",
@@ -331,7 +421,9 @@ def adding(_logger: Any, _method: str, event_dict: dict[str, Any]) -> dict[str, 
 
 
 def own_chain(name: str, **values: Any) -> None:
-    structlog.wrap_logger(None, processors=[fapilog.queue_sink], wrapper_class=structlog.BoundLogger).info(f"shape {name}", **values)
+    structlog.wrap_logger(None, processors=[fapilog.queue_sink], wrapper_class=structlog.BoundLogger).info(
+        f"shape {name}", **values
+    )
 
 
 def requested(name: str, secret: str, **more: Any) -> None:
@@ -349,7 +441,10 @@ def requested(name: str, secret: str, **more: Any) -> None:
         "method": "GET",
         "path": f"/shape {name}",
         "query_string": f"x=1&access_token={secret}&pass%77ord={secret}".encode(),
-        "headers": [(b"authorization", secret.encode()), (b"referer", f"https://ann:{secret}@h.example/?token={secret}".encode())],
+        "headers": [
+            (b"authorization", secret.encode()),
+            (b"referer", f"https://ann:{secret}@h.example/?token={secret}".encode()),
+        ],
         "client": ("127.0.0.1", 1),
         **more,
     }
@@ -378,15 +473,21 @@ ENTRANCES: dict[str, Shape] = {
     "text form as an argument": lambda name, s: log.info("shape %s %s %r", name, ShownByStr(s), Shown(s)),
     "text form as a key": lambda name, s: log.info(f"shape {name}", data={ShownByStr(s): 1}),
     "text form of a URL": lambda name, s: log.info(f"shape {name}", data=[httpx.URL(f"https://ann:{s}@host.example/?token={s}")]),
-    "text form of a DSN": lambda name, s: log.info(f"shape {name}", data=pydantic.PostgresDsn(f"postgres://ann:{s}@db.example/app")),
+    "text form of a DSN": lambda name, s: log.info(
+        f"shape {name}", data=pydantic.PostgresDsn(f"postgres://ann:{s}@db.example/app")
+    ),
     "name of a logger": lambda name, s: fapilog.get_logger(f"https://ann:{s}@host.example").info(f"shape {name}"),
     "logger as a value": lambda name, s: log.info(f"shape {name}", data=log.bind(url=f"a://b:{s}@c")),
     "exception's message": lambda name, s: log.info(f"shape {name}", exc_info=ValueError(f"postgres://ann:{s}@db.example")),
     "exception's note": lambda name, s: log.info(f"shape {name}", exc_info=noted(ValueError(), f"https://h.example/?token={s}")),
     "exception's chain": lambda name, s: log.info(f"shape {name}", exc_info=chained(s)),
-    "exception's group": lambda name, s: log.info(f"shape {name}", exc_info=ExceptionGroup(f"a://b:{s}@c", [ValueError(f"a://b:{s}@c")])),
+    "exception's group": lambda name, s: log.info(
+        f"shape {name}", exc_info=ExceptionGroup(f"a://b:{s}@c", [ValueError(f"a://b:{s}@c")])
+    ),
     "exception as a value": lambda name, s: log.info(f"shape {name}", data=[ValueError(f"postgres://ann:{s}@db.example")]),
-    "exception given as a field": lambda name, s: log.info(f"shape {name}", exception={"type": "X", "message": f"a://b:{s}@c", "password": s}),
+    "exception given as a field": lambda name, s: log.info(
+        f"shape {name}", exception={"type": "X", "message": f"a://b:{s}@c", "password": s}
+    ),
     "stack given as a field": lambda name, s: log.info(f"shape {name}", stack=f"line a://b:{s}@c"),
     "event that is a dict": lambda name, s: log.info({"password": s, "name": f"shape {name}"}),
     "hub's names": lambda name, s: log.info(f"shape {name}", pid={"password": s}, level={"token": s}, timestamp=f"a://b:{s}@c"),
