@@ -74,17 +74,24 @@ def _exception_in_place(fields: dict[str, Any], *, with_locals: bool) -> None:
         traceback = None
     elif type(given) is tuple and len(given) == 3 and issubclass(type(given[1]), BaseException):
         _, error, traceback = given
-    elif given is None or type(given) is bool or type(given) is int:
-        error, traceback = sys.exc_info()[1:] if given else (None, None)
-    elif type(given) is tuple and all(part is None for part in given):
+    elif not _is_true(given) or (type(given) is tuple and all(part is None for part in given)):
         error = traceback = None
-    else:
-        return
+    else:  # as structlog has it, whatever is true means the one that is being handled
+        error, traceback = sys.exc_info()[1:]
+        if error is None and type(given) is not bool:
+            return
     del fields["exc_info"]
     if error is not None:
         if "exception" in fields:
             fields["exception_"] = fields["exception"]
         fields["exception"] = told(error, traceback if isinstance(traceback, TracebackType) else None, with_locals=with_locals)
+
+
+def _is_true(value: object) -> bool:
+    try:
+        return bool(value)
+    except Exception:  # an array, an object that fights back
+        return True
 
 
 def _stack_in_place(fields: dict[str, Any]) -> None:

@@ -371,7 +371,6 @@ TEXTS = {
     "text of a call": lambda s: f"connect(host='h', password='{s}')",
     "text of libpq": lambda s: f"host=db.example password={s} user=ann",
     "text of ODBC": lambda s: f"Server=db.example;Uid=ann;Pwd={s};",
-    "text of a header": lambda s: f"Authorization: Bearer {s}",
 }
 
 
