@@ -173,7 +173,10 @@ def _encoded_slowly(record: dict[str, Any], max_bytes: int) -> bytes:
 
 def _is_large(value: object) -> bool:
     kind = type(value)
-    return len(value) > MAX_TEXT if kind is str else kind not in _BRIEF  # type: ignore[arg-type]
+    try:
+        return len(value) > MAX_TEXT if kind is str else kind not in _BRIEF  # type: ignore[arg-type]
+    except Exception:  # a metaclass that fights back
+        return True
 
 
 def _cut_fields(plain: dict[str, Any], values: dict[str, Any], count: int, max_bytes: int) -> bytes:

@@ -15,20 +15,24 @@ from __future__ import annotations
 
 import copyreg
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
 from fapilog._internal.chain import ForeignChain, unrendered
+from fapilog._internal.formatting import interpolated
 from fapilog._internal.gates import Gate, NamedLogger, gates
-from fapilog.encoding import safe_text
+from fapilog._internal.plain import Plain
 from fapilog.pipeline import LEVEL_NAMES, LEVELS_BY_NAME, emit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: The user's own processors. One list per process, mutated in place, so that cached and bound loggers see changes.
 processors: list[Any] = []
 
 _MISSING: Any = object()
+MAX_SHOWN = 200  # bound values in the `repr()` of a logger
 _OURS = ("fapilog", "structlog")
 
 
@@ -41,16 +45,6 @@ def calling_module() -> str | None:
             return name
         frame = frame.f_back  # type: ignore[assignment]
     return None
-
-
-def _interpolated(event: Any, args: tuple[Any, ...]) -> Any:
-    """Format as structlog does; what does not fit is shown beside the raw text, since a log call must not raise."""
-    try:
-        if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
-            return event % args[0]
-        return event % args
-    except Exception:
-        return f"{event if isinstance(event, str) else safe_text(event)} {safe_text(args)}"
 
 
 def _named_level(level: object) -> int:
@@ -71,7 +65,7 @@ def _output_method(levelno: int, *, exc_info: bool = False) -> Callable[..., Non
             fields.setdefault("exc_info", True)
         event, positional = fields.pop("event", None), fields.pop("positional_args", ())
         if positional and isinstance(positional, tuple):  # from `structlog.stdlib.BoundLogger`
-            event = _interpolated(event, positional)
+            event = interpolated(event, positional)
         emit(levelno, level, self.name, event, {}, fields, [])
 
     output.__name__ = output.__qualname__ = level
@@ -129,7 +123,7 @@ def _level_method(levelno: int) -> Callable[..., None]:
         if self._gate.level > levelno:
             return
         if args:
-            event = _interpolated(event, args)
+            event = interpolated(event, args)
         elif event is _MISSING:
             event = fields.pop("event", None)
         emit(levelno, level, self._logger.name, event, self._context, fields, self._processors)  # type: ignore[arg-type]
@@ -162,6 +156,11 @@ class FapilogLogger(structlog.BoundLoggerBase):
             logger, processors = _adopted(logger, processors)
         super().__init__(logger, processors, context)
         self._gate: Gate = self._logger.gate
+
+    def __repr__(self) -> str:
+        """Return what structlog shows, without secrets and bounded: loggers end up in other people's reports."""
+        context = Plain(MAX_SHOWN, MAX_SHOWN * 10).guarded(dict(self._context))
+        return f"<{type(self).__name__}(context={context!r}, processors={self._processors!r})>"
 
     @property
     def name(self) -> str | None:

@@ -43,7 +43,7 @@ import numpy as np
 import pydantic
 
 import fapilog
-from fapilog.pipeline import route
+from fapilog._internal.route import route
 from tests._support import process_restored
 
 if TYPE_CHECKING:

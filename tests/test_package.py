@@ -26,7 +26,7 @@ fapilog._internal.notes fapilog._internal.plain
 fapilog._internal.native fapilog._internal.owner fapilog._internal.exceptions fapilog._internal.kin
 fapilog.typing fapilog.results fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
 fapilog._internal.arbiter fapilog._internal.settling fapilog._internal.chain fapilog._internal.sampling fapilog._internal.gates
-fapilog._internal.route
+fapilog._internal.route fapilog._internal.formatting
 fapilog._internal.executor fapilog._internal.rundir fapilog.settings fapilog.pipeline
 fapilog._internal.forking fapilog._internal.notices
 fapilog._internal.event_queue fapilog._internal.delivery fapilog._internal.threaded fapilog._internal.direct fapilog.logger

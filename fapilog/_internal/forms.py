@@ -10,6 +10,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ import orjson
 MAX_REPR = 8_192
 MAX_HEX_BITS = 1 << 20
 _INT64 = 1 << 63
-_MAX_DECIMAL = 10**4000  # readers in Python refuse integers of over 4,300 digits
+_MAX_DECIMAL = 10**4300  # readers in Python refuse integers of over 4,300 digits
 
 
 def cut_text(text: str, limit: int) -> str:
@@ -79,10 +80,10 @@ def bytes_text(value: Any, limit: int) -> str:
 
 
 def number_of(value: int) -> Any:
-    """Return an integer as the encoder takes it, every digit kept: as a number up to 4,000 digits, above that in hexadecimal."""
+    """Return an integer as the encoder takes it, every digit kept: as a number up to 4,300 digits, above that in hexadecimal."""
     if -_INT64 <= value < 2 * _INT64:
         return int(value)
-    if -_MAX_DECIMAL < value < _MAX_DECIMAL and not 0 < sys.get_int_max_str_digits() < 4001:
+    if -_MAX_DECIMAL < value < _MAX_DECIMAL and not 0 < sys.get_int_max_str_digits() < 4301:
         return orjson.Fragment(str(int(value)))
     bits = value.bit_length()
     if bits <= MAX_HEX_BITS:
@@ -92,13 +93,15 @@ def number_of(value: int) -> Any:
 
 def fields_of(value: Any, kind: type) -> dict[str, Any] | None:
     """
-    Return the fields of a named tuple, dataclass, attrs or pydantic object by name; *None* for anything else.
+    Return the fields of a named tuple, namespace, dataclass, attrs or pydantic object by name; *None* for anything else.
 
     A field declared ``repr=False`` (or, in pydantic, ``exclude=True``) is not for showing and left out.
     """
     if issubclass(kind, tuple):
         names = getattr(kind, "_fields", None)
         return dict(zip(names, tuple(value), strict=False)) if isinstance(names, tuple) else None
+    if issubclass(kind, SimpleNamespace):
+        return dict(object.__getattribute__(value, "__dict__"))
     if hasattr(kind, "__dataclass_fields__"):
         return _present(value, [field.name for field in dataclasses.fields(value) if field.repr])
     if hasattr(kind, "__attrs_attrs__"):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 
+_NONE = "count(1)"
 _several = False
 
 
@@ -34,5 +35,6 @@ def several() -> bool:
 def _multiprocessing() -> bool:
     process = sys.modules.get("multiprocessing.process")
     parent = getattr(process, "parent_process", None)  # another thread may be in the middle of the import
-    # `active_children()` would be the public way, but it waits for those that have ended, which is the program's to do.
-    return (parent is not None and parent() is not None) or bool(getattr(process, "_children", ()))
+    # `active_children()` would be the public way, but it waits for those that have ended, which is the program's to do, and knows
+    # nothing of those that have ended already. The counter that names processes knows all that were ever made here.
+    return (parent is not None and parent() is not None) or str(getattr(process, "_process_counter", _NONE)) != _NONE

@@ -97,7 +97,7 @@ def _is_true(value: object) -> bool:
 def _stack_in_place(fields: dict[str, Any]) -> None:
     """Turn a `stack_info` that asks for a stack into the stack; another value under that name is a clash."""
     given = fields["stack_info"]
-    if given is None or isinstance(given, int):
+    if given is None or issubclass(type(given), int):
         del fields["stack_info"]
         if given:
             fields.setdefault("stack", _STACK(None, "", {"stack_info": True})["stack"])

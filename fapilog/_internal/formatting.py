@@ -1,0 +1,58 @@
+"""
+%-arguments put into the text of an event, as structlog and the standard library do it; never raising, and bounded.
+
+The `repr()` of a collection has no bound: a few lists in one another can say more than there is memory for. So large ones are
+replaced by the beginning of their plain form first. What a class of the user's own says in its `__str__` is its own affair.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from fapilog._internal.forms import safe_text
+from fapilog._internal.plain import Plain
+
+MAX_NODES = 1_000  # of collections that are formatted as they are
+MAX_DEPTH = 32
+MAX_ROOM = 8_192  # characters of those that are not
+_COLLECTIONS = (dict, list, tuple, set, frozenset, deque)
+_BUILT_IN = frozenset(kind.__repr__ for kind in _COLLECTIONS)
+
+
+def interpolated(event: Any, args: tuple[Any, ...]) -> Any:
+    """Return ``event % args``; what does not fit is shown beside the raw text, since a log call must not raise."""
+    try:
+        args = tuple(map(_formattable, args))
+        if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
+            return event % args[0]
+        return event % args
+    except Exception:
+        shown = tuple(Plain(MAX_NODES, MAX_ROOM).guarded(arg) if _is_collection(type(arg)) else arg for arg in args)
+        return f"{event if type(event) is str else safe_text(event)} {safe_text(shown)}"
+
+
+def _formattable(value: Any) -> Any:
+    if not _is_collection(type(value)) or _is_small(value, 0, [MAX_NODES]):
+        return value
+    return Plain(MAX_NODES, MAX_ROOM).guarded(value)
+
+
+def _is_collection(kind: type) -> bool:
+    """Whether the `repr()` of such values is the built-in one, which shows everything in them."""
+    try:
+        return issubclass(kind, _COLLECTIONS) and kind.__repr__ in _BUILT_IN
+    except Exception:  # a metaclass that fights back
+        return False
+
+
+def _is_small(value: Any, depth: int, left: list[int]) -> bool:
+    kind = type(value)
+    if kind not in _COLLECTIONS:  # a subclass may iterate for ever
+        return False
+    left[0] -= len(value) + 1
+    if left[0] < 0 or depth > MAX_DEPTH:
+        return False
+    items = list(value.values()) if kind is dict else list(value)
+    return all(_is_small(item, depth + 1, left) for item in items if _is_collection(type(item)))
