@@ -83,7 +83,7 @@ def number_of(value: int) -> Any:
     """Return an integer as the encoder takes it, every digit kept: as a number up to 4,300 digits, above that in hexadecimal."""
     if -_INT64 <= value < 2 * _INT64:
         return int(value)
-    if -_MAX_DECIMAL < value < _MAX_DECIMAL and not 0 < sys.get_int_max_str_digits() < 4301:
+    if -_MAX_DECIMAL < value < _MAX_DECIMAL and not 0 < sys.get_int_max_str_digits() < 4300:
         return orjson.Fragment(str(int(value)))
     bits = value.bit_length()
     if bits <= MAX_HEX_BITS:
