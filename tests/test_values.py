@@ -20,6 +20,18 @@ import pytest
 from fapilog.encoding import encode_open
 from tests._support import strict
 
+INTRODUCTION = """# How values are shown
+
+Every value has one form in the line, alone or deep inside of others. This page is made from the table that the tests check
+(`python -m tests.test_values`).
+
+A line is strict JSON: no NaN, no raw control character, valid UTF-8, one line. Its size is at most `FAPILOG_MAX_EVENT_BYTES` and
+a few marks. What is cut ends in a mark with the original size: `...[cut: N bytes]` for texts, `...[cut: N items]` for
+collections. Small fields stay whole beside a large one. Beyond 5,000 items in all, and beyond 1,000 fields of an event, the rest
+is cut as well, so that a log call stays under 100 ms whatever it is given, unless a value's own `repr()` is slow.
+
+Secrets are masked in whatever is unfolded (dataclasses, models, mappings): see the README on redaction.
+"""
 PAGE = Path(__file__).parent.parent / "docs" / "values.md"
 MAX_BYTES = 262_144
 
@@ -131,14 +143,22 @@ ROWS: dict[str, list[tuple[str, str, Any]]] = {
         ("`list`, `tuple`, `deque`, `range`, `array`", "[(1, 2), collections.deque([3]), range(2)]", [[1, 2], [3], [0, 1]]),
         ("`set`, `frozenset`, in their order", "{7}", [7]),
         ("`dict`, any mapping", "collections.OrderedDict(a=types.MappingProxyType({'b': 1}))", {"a": {"b": 1}}),
-        ("keys of other types, as text", "{1: 'a', None: 'b', (1, 2): 'c', b'x': 'd'}", {"1": "a", "None": "b", "(1, 2)": "c", "x": "d"}),
+        (
+            "keys of other types, as text",
+            "{1: 'a', None: 'b', (1, 2): 'c', b'x': 'd'}",
+            {"1": "a", "None": "b", "(1, 2)": "c", "x": "d"},
+        ),
         ("keys that look alike: all are kept", "{1: 'int', '1': 'str'}", {"1": "int", "1_": "str"}),
         ("a named tuple", "Pair(1, 2)", {"left": 1, "right": 2}),
         ("a namespace", "types.SimpleNamespace(a=1)", {"a": 1}),
         ("generators and iterators are not consumed", "generator()", re.compile(r"<generator object generator at 0x[0-9a-f]+>")),
     ],
     "Models": [
-        ("a dataclass; a field with `repr=False` is left out, secrets are masked", "Point(1, Point(2))", {"x": 1, "y": {"x": 2, "y": None, "password": "***"}, "password": "***"}),
+        (
+            "a dataclass; a field with `repr=False` is left out, secrets are masked",
+            "Point(1, Point(2))",
+            {"x": 1, "y": {"x": 2, "y": None, "password": "***"}, "password": "***"},
+        ),
         ("attrs", "Box(3)", {"width": 3, "api_key": "***"}),
         ("pydantic", "User(name='a')", {"name": "a", "token": "***", "pin": "**********"}),
         ("an enum: its value", "[Colour.RED, Number.ONE, Access.READ | Access.WRITE]", ["red", 1, 3]),
@@ -197,16 +217,7 @@ def cell(shown: Any, code: str) -> str:
 
 def page() -> str:
     """Return the page."""
-    parts = [
-        "# How values are shown\n\n"
-        "Every value has one form in the line, alone or deep inside of others. This page is made from the table that the tests check\n"
-        "(`python -m tests.test_values`).\n\n"
-        "A line is strict JSON: no NaN, no raw control character, valid UTF-8, one line. Its size is at most `FAPILOG_MAX_EVENT_BYTES` and a\n"
-        "few marks. What is cut ends in a mark with the original size: `...[cut: N bytes]` for texts, `...[cut: N items]` for collections.\n"
-        "Small fields stay whole beside a large one. Beyond 5,000 items in all, and beyond 1,000 fields of an event, the rest is cut as well, so\n"
-        "that a log call stays under 100 ms whatever it is given, unless a value's own `repr()` is slow.\n\n"
-        "Secrets are masked in whatever is unfolded (dataclasses, models, mappings): see the README on redaction.\n"
-    ]
+    parts = [INTRODUCTION]
     for title, rows in ROWS.items():
         parts.append(f"\n## {title}\n\n| value | example | in the line |\n|---|---|---|\n")
         parts += [f"| {label} | `{code}` | {cell(shown, code)} |\n" for label, code, shown in rows]
