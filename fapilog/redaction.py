@@ -49,7 +49,10 @@ seconds size source status strength style time timeout total ttl type types upda
 validity verified version
 """
 _SECRET_WORDS = frozenset(_WORDS.split())
-_SECRET_ENDS = ("password", "passwd", "passphrase", "pwd", "secret", "token", "apikey", "secretkey", "privatekey", "accesskey")
+_SECRET_ENDS = (
+    *("password", "passwd", "passphrase", "pwd", "secret", "token", "sessionid"),
+    *("apikey", "secretkey", "privatekey", "accesskey"),
+)
 _KEY_OF = frozenset(_KINDS_OF_KEYS.split())
 _TOKENS_OF = frozenset(("access", "api", "auth", "bearer", "refresh", "session"))
 _ABOUT = frozenset(_MEASURES.split())

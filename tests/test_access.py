@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import fapilog
-from fapilog._internal.access import Access, log_partly, masked, request_id_from, text
+from fapilog._internal.access import Access, log_partly, request_id_from, text
 from fapilog._internal.gates import gates
 from fapilog.asgi import FapilogMiddleware
 from fapilog.wsgi import FapilogMiddleware as WsgiMiddleware
@@ -70,64 +69,6 @@ def test_a_servers_own_access_line(events) -> None:
         "status": 200,
         "client": "127.0.0.1",
     }
-
-
-@pytest.mark.parametrize(
-    ("given", "shown"),
-    [
-        ("", ""),
-        ("a=1&b=2", "a=1&b=2"),
-        ("token=abc", "token=***"),
-        ("a=1&token=abc&b=2", "a=1&token=***&b=2"),
-        ("token=abc;a=1", "token=***;a=1"),
-        ("TOKEN=abc", "TOKEN=***"),
-        ("access_token=a&id_token=b&csrf-token=c", "access_token=***&id_token=***&csrf-token=***"),
-        ("password=p&passwd=q&new_password=r&passwort=s", "password=***&passwd=***&new_password=***&passwort=***"),
-        ("api_key=a&apikey=b&api-key=c&x-api-key=d", "api_key=***&apikey=***&api-key=***&x-api-key=***"),
-        ("secret=a&client_secret=b", "secret=***&client_secret=***"),
-        ("X-Amz-Signature=a&X-Amz-Credential=b", "X-Amz-Signature=***&X-Amz-Credential=***"),
-        ("auth=a&authorization=b", "auth=***&authorization=***"),
-        ("session=a&sessionid=b&JSESSIONID=c", "session=***&sessionid=***&JSESSIONID=***"),
-        ("token=a=b==&c=1", "token=***&c=1"),
-        ("token=&a=1", "token=&a=1"),
-        ("token", "token"),
-        ("token=a&token=b", "token=***&token=***"),
-        ("token=a b\r\nc&d=1", "token=***&d=1"),
-        ("q=token", "q=token"),
-        ("https://here/p?token=abc#part", "https://here/p?token=***#part"),
-        ("https://user:word@here/p", "https://***@here/p"),
-        ("https://user:word@here/p?password=abc&a=@", "https://***@here/p?password=***&a=@"),
-        ("//user@here", "//***@here"),
-        ("https://here/p@q", "https://here/p@q"),
-        ("mail=a@b", "mail=a@b"),
-    ],
-)
-def test_masking(given, shown) -> None:
-    """The values of parameters that sound like secrets, and the user and password of a URL; nothing else."""
-    assert masked(given) == shown
-
-
-@pytest.mark.parametrize(
-    ("given", "secret"),
-    [
-        pytest.param("tok%65n=SECRET", "SECRET", id="name-percent-encoded"),
-        pytest.param("https://user:one@SECRET@here/p", "SECRET", id="at-sign-in-the-password"),
-        pytest.param("pwd=SECRET", "SECRET", id="pwd"),
-    ],
-)
-def test_secrets_that_are_harder_to_see(given, secret) -> None:
-    """They are masked as well."""
-    assert secret not in masked(given)
-
-
-@pytest.mark.parametrize(
-    "given", ["&" * 100_000, "a=" * 50_000, "token" * 20_000, "token=" * 20_000, "//" * 50_000 + "@", "@" * 100_000]
-)
-def test_masking_of_a_long_text(given) -> None:
-    """It takes no more than a moment."""
-    before = time.process_time()
-    masked(given)
-    assert time.process_time() - before < 2
 
 
 @pytest.mark.parametrize("given", ["a", "abc-1.2:3@x+y=z/w_", "A" * 128, b"bytes-1"])

@@ -25,7 +25,7 @@ from urllib.parse import unquote
 from gunicorn import glogging
 from gunicorn.instrument.statsd import Statsd
 
-from fapilog._internal.access import Access, masked, request_id_from, text
+from fapilog._internal.access import Access, request_id_from, text
 from fapilog._internal.exchange import SERVER_ERROR, logs_access
 from fapilog.asgi import FapilogMiddleware
 from fapilog.coordinator import coordinator
@@ -165,9 +165,6 @@ class _Handler(HubHandler):
         if self._logger is not None and self._logger.starting:
             echo(record)
         super().emit(record)
-
-    def message(self, record: logging.LogRecord) -> str:
-        return masked(super().message(record), prose=True)
 
 
 class _Serving:
