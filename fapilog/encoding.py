@@ -147,7 +147,9 @@ def _copy(value: Any, kind: type, depth: int, left: list[int]) -> Any:
 
 def _check_names(copy: dict[Any, Any]) -> None:
     redactor = redaction.current
-    if not redactor.are_harmless(copy) and any(type(name) is not str or redactor.is_secret(name) for name in copy):
+    if not redactor.are_harmless(copy) and any(
+        type(name) is not str or len(name) > MAX_NAME or redactor.is_secret(name) for name in copy
+    ):
         raise _TooMuchError
     if "value" in copy and redactor.is_secret(copy.get("name", copy.get("key"))):
         raise _TooMuchError
@@ -158,7 +160,7 @@ def _encoded_slowly(record: dict[str, Any], max_bytes: int) -> bytes:
     pairs = list(itertools.islice(record.copy().items(), MAX_FIELDS))
     large = sum(1 for _, value in pairs if _is_large(value))
     items = max(MIN_ITEMS, MAX_ITEMS // max(1, large))
-    room = max(MIN_ROOM, 2 * max_bytes // max(1, large))
+    room = max(MIN_ROOM, max_bytes // max(1, large))
     plain: dict[str, Any] = {}
     names = Names()
     for key, value in pairs:
@@ -174,7 +176,9 @@ def _encoded_slowly(record: dict[str, Any], max_bytes: int) -> bytes:
 def _is_large(value: object) -> bool:
     kind = type(value)
     try:
-        return len(value) > MAX_TEXT if kind is str else kind not in _BRIEF  # type: ignore[arg-type]
+        if kind is str or kind is bytes:
+            return len(value) > MAX_TEXT  # type: ignore[arg-type]
+        return kind not in _BRIEF and kind not in _CHECKED
     except Exception:  # a metaclass that fights back
         return True
 

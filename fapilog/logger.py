@@ -23,6 +23,7 @@ from fapilog._internal.chain import ForeignChain, unrendered
 from fapilog._internal.formatting import interpolated
 from fapilog._internal.gates import Gate, NamedLogger, gates
 from fapilog._internal.plain import Plain
+from fapilog.encoding import cut_text
 from fapilog.pipeline import LEVEL_NAMES, LEVELS_BY_NAME, emit
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 processors: list[Any] = []
 
 _MISSING: Any = object()
+MAX_NAME = 1_024  # characters of a logger's
 MAX_SHOWN = 200  # bound values in the `repr()` of a logger
 _OURS = ("fapilog", "structlog")
 
@@ -84,8 +86,8 @@ class LoggerCore(NamedLogger):
     __slots__ = ("gate",)
 
     def __init__(self, name: str | None) -> None:
-        super().__init__(name)
-        self.gate = gates.of(name)
+        super().__init__(name if name is None or len(name) <= MAX_NAME else cut_text(name, MAX_NAME))
+        self.gate = gates.of(self.name)
 
     def __repr__(self) -> str:
         return f"LoggerCore({self.name!r})"

@@ -162,38 +162,6 @@ def _learned(name: str) -> str:
     return key
 
 
-def _processed(
-    processors: list[Any], name: str | None, level: str, event: object, fields: dict[str, Any]
-) -> tuple[object, dict[str, Any]]:
-    """Run the user's processors as structlog would; one that raises is named on the event and does not stop it."""
-    if "event" in fields:
-        fields = {**fields, "event_": fields["event"]}
-    current: Any = {**fields, "event": event}
-    failed: list[str] = []
-    for processor in processors:
-        try:
-            current = processor(_NamedLogger(name), level, current)
-        except structlog.DropEvent:
-            raise
-        except Exception as error:
-            failed.append(f"{getattr(processor, '__qualname__', type(processor).__qualname__)}: {safe_text(error)}")
-        if not isinstance(current, dict):
-            return current, {}
-    fields = dict(current)
-    if failed:
-        fields["processor_error"] = "; ".join(failed)
-    return fields.pop("event", None), fields
-
-
-class _NamedLogger:
-    """What the user's processors get as *logger*: its name."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str | None) -> None:
-        self.name = name
-
-
 def _timestamp(now: datetime) -> str:
     return f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond:06d}Z"
 

@@ -118,6 +118,7 @@ class Redactor:
         self._harmless: set[object] = set()
         self._plain: set[object] = set()
         self._quiet: set[object] = set()  # harmless in front of an equals sign
+        self._loud: set[object] = set()
         self.are_harmless: Callable[[Iterable[object]], bool] = self._harmless.issuperset
         self.are_plain: Callable[[Iterable[object]], bool] = self._plain.issuperset
 
@@ -126,7 +127,8 @@ class Redactor:
         exact = _exact(name)
         if exact is None or not self.enabled or exact in self._harmless:
             return False
-        if self._judged(exact if isinstance(exact, str) else exact[:MAX_NAME].decode("latin-1")):
+        beginning = exact[:MAX_NAME]
+        if self._judged(beginning if isinstance(beginning, str) else beginning.decode("latin-1")):
             return True
         _remember(self._harmless, exact)
         return False
@@ -162,8 +164,11 @@ class Redactor:
     def _is_secret_in_text(self, name: str | bytes) -> bool:
         if name in self._quiet:
             return False
+        if name in self._loud:
+            return True
         text = name[-MAX_NAME:].decode("ascii") if isinstance(name, bytes) else name[-MAX_NAME:]
         if self._judged(unquote(text) if "%" in text else text, _ONLY_IN_TEXT):
+            _remember(self._loud, name)
             return True
         _remember(self._quiet, name)
         return False

@@ -6,14 +6,24 @@ The documented form of values: one table, from which `docs/values.md` is made an
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import datetime as dt
+import decimal
 import enum
+import fractions
+import ipaddress
 import json
+import pathlib
 import re
+import types
+import uuid
+import zoneinfo
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import attrs
+import numpy as np
 import pydantic
 import pytest
 
@@ -34,6 +44,11 @@ Secrets are masked in whatever is unfolded (dataclasses, models, mappings): see 
 """
 PAGE = Path(__file__).parent.parent / "docs" / "values.md"
 MAX_BYTES = 262_144
+
+
+#: What the examples of the page are written in, beside the classes of this module.
+LANGUAGE = (collections, decimal, fractions, ipaddress, pathlib, types, uuid, zoneinfo)
+SHORT = {"dt": dt, "np": np}
 
 
 class Colour(enum.Enum):
@@ -192,7 +207,7 @@ def encoded(value: Any, **beside: Any) -> Any:
 @pytest.mark.parametrize("way", ["fast", "slow"])
 def test_the_documented_form(code: str, shown: Any, way: str) -> None:
     """It is the one of the page, whichever way the event takes (O-VAL-1, O-VAL-3)."""
-    value = eval(code)
+    value = eval(code, {**globals(), **SHORT, **{module.__name__: module for module in LANGUAGE}})
     found = encoded(value, **({"big": 2**70} if way == "slow" else {}))
     if isinstance(shown, re.Pattern):
         text = found if isinstance(found, str) else json.dumps(found, separators=(",", ":"))

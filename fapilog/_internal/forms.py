@@ -16,8 +16,10 @@ from typing import Any
 import orjson
 
 MAX_REPR = 8_192
-MAX_HEX_BITS = 1 << 20
+MAX_ARGS = 100
+MAX_HEX_BITS = 1 << 18
 _INT64 = 1 << 63
+_args_of: Any = BaseException.__dict__["args"].__get__
 _MAX_DECIMAL = 10**4300  # readers in Python refuse integers of over 4,300 digits
 
 
@@ -49,12 +51,21 @@ def text_of(value: object) -> str:
     """Return what `str()` says if the type has a text form of its own, else `repr()`; bounded."""
     kind = type(value)
     try:
+        if issubclass(kind, BaseException) and kind.__repr__ is BaseException.__repr__:
+            return _shown_error(value, kind)
         if kind.__str__ is object.__str__ or issubclass(kind, BaseException):
             return safe_text(value)
         text = str(value)
         return cut_text(text if type(text) is str else str.__str__(text), MAX_REPR)
     except Exception:
         return safe_text(value)
+
+
+def _shown_error(error: object, kind: type) -> str:
+    """Return what `repr()` says of an exception, without a copy of a huge message."""
+    args = _args_of(error)
+    shown = [safe_text(cut_text(arg, MAX_REPR) if type(arg) is str else arg) for arg in args[:MAX_ARGS]]
+    return f"{name_of(kind)}({', '.join(shown)})"
 
 
 def name_of(kind: type) -> str:
@@ -89,6 +100,12 @@ def number_of(value: int) -> Any:
     if bits <= MAX_HEX_BITS:
         return hex(value)
     return f"{hex(value >> (bits - 1024))}...[cut: {math.ceil(bits / 8)} bytes]"
+
+
+def number_text(value: int) -> str:
+    """Return `number_of()` as text."""
+    shown = number_of(value)
+    return shown if isinstance(shown, str) else str(value)
 
 
 def fields_of(value: Any, kind: type) -> dict[str, Any] | None:
@@ -131,7 +148,13 @@ def is_mapping(kind: type) -> bool:
 
 
 def array_of(value: Any, kind: type, limit: int) -> Any:
-    """Return the Python form of a numpy scalar, or of the first *limit* items of an array; *NotImplemented* for anything else."""
+    """
+    Return the Python form of a fraction, of a numpy scalar, or of the first *limit* items of an array; else *NotImplemented*.
+
+    An array of several dimensions becomes a list of arrays, so that each has its own bounds.
+    """
+    if kind.__module__ == "fractions" and hasattr(kind, "numerator"):
+        return f"{number_text(value.numerator)}/{number_text(value.denominator)}"
     numpy = sys.modules.get("numpy")
     if numpy is None or not issubclass(kind, numpy.generic | numpy.ndarray):
         return NotImplemented
@@ -146,5 +169,4 @@ def array_of(value: Any, kind: type, limit: int) -> Any:
     if issubclass(kind, numpy.generic) or not value.shape:
         found = value.item()
         return str(value) if isinstance(found, numpy.generic) else found
-    per_row = max(1, value.size // max(1, value.shape[0]))
-    return value[: max(1, limit // per_row)].tolist() if per_row <= limit else numpy.array2string(value, threshold=100)
+    return value[:limit].tolist() if value.ndim == 1 else [value[row] for row in range(min(limit, len(value)))]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import itertools
 from array import array
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timezone
@@ -31,6 +31,7 @@ from fapilog._internal.forms import (
     is_mapping,
     name_of,
     number_of,
+    number_text,
     printable,
     safe_text,
     size_in_bytes,
@@ -111,7 +112,8 @@ class Plain:
             digits = text_of(value)
             if self._redactor.text(digits) != digits:
                 return self._redactor.text(digits)
-        return number_of(value)
+        shown = number_of(value)
+        return self.text(shown) if type(shown) is str else shown
 
     def _other(self, value: Any, kind: type, depth: int) -> Any:
         if issubclass(kind, enum.Enum):
@@ -142,8 +144,9 @@ class Plain:
         if type(found) is not list:
             return self.value(found, depth + 1)
         shown = self._nested(found, value, depth, self._sequence)
-        if len(found) < len(value) and type(shown) is list and (not shown or not str(shown[-1]).startswith("...[cut")):
-            shown.append(_cut_mark(value))
+        if len(found) < len(value) and type(shown) is list:
+            # It ends in the mark of the part that was looked at, or has no mark yet.
+            shown[min(len(found), max(0, len(shown) - 1)) :] = [_cut_mark(value)]
         return shown
 
     def _nested(self, value: Any, marker: object, depth: int, how: Callable[[Any, int], Any]) -> Any:
@@ -242,10 +245,22 @@ def _pairs(value: Any, limit: int) -> list[tuple[Any, Any]]:
             if kind in _DICTS:
                 # A copy is made without running any other code, so another thread may change the dict as it likes.
                 return list(dict.copy(value).items()) if len(value) <= limit else list(itertools.islice(dict.items(value), limit))
-            return [(key, item) for key, item in itertools.islice(iter(value.items()), limit)]
+            pairs = _chained(value, limit) if kind is ChainMap else value.items()
+            return [(key, item) for key, item in itertools.islice(iter(pairs), limit)]
         except RuntimeError:  # it changed its size meanwhile
             continue
     raise ValueError("it never stands still")
+
+
+def _chained(value: ChainMap[Any, Any], limit: int) -> Iterable[tuple[Any, Any]]:
+    """Return the first pairs of a chain, whose own iterator would copy all of it."""
+    found: dict[Any, Any] = {}
+    for mapping in value.maps:
+        for key, item in _pairs(mapping, limit):
+            found.setdefault(key, item)
+        if len(found) >= limit:
+            break
+    return found.items()
 
 
 def _items(value: Any, limit: int) -> list[Any]:
@@ -299,6 +314,8 @@ def _key_text(key: object) -> str:
         return str.__str__(key)
     if issubclass(kind, bytes):
         return bytes_text(key, MAX_KEY)
+    if kind is int:
+        return number_text(key)  # type: ignore[arg-type]
     return text_of(key)
 
 

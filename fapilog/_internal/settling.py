@@ -13,6 +13,8 @@ from typing import Any
 import structlog
 
 from fapilog._internal.exceptions import told
+from fapilog._internal.forms import size_in_bytes
+from fapilog._internal.plain import MAX_KEY
 from fapilog.encoding import MAX_FIELDS
 from fapilog.identity import HUB_FIELDS
 from fapilog.redaction import MASK, is_maskable, redaction
@@ -59,6 +61,8 @@ def _fewer(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _mask(fields: dict[str, Any]) -> None:
     redactor = redaction.current
+    for name in [name for name in fields if type(name) is str and len(name) > MAX_KEY]:
+        fields[f"{name[:MAX_KEY]}...[cut: {size_in_bytes(name)} bytes]"] = fields.pop(name)
     for name, value in fields.items():
         if not redactor.is_secret(name):
             redactor.learn(name)
