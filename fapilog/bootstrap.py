@@ -22,7 +22,7 @@ from fapilog._internal.applications import middleware_into
 from fapilog._internal.gates import gates
 from fapilog._internal.notes import note
 from fapilog._internal.queue import queue_sink
-from fapilog._internal.route import route
+from fapilog._internal.route import route, settle
 from fapilog._internal.state import Spec
 from fapilog._internal.threaded import ThreadedSink
 from fapilog.coordinator import coordinator
@@ -158,7 +158,9 @@ def set_level(level: str | int, logger: str | None = None) -> None:
     Raises:
         ConfigurationError: There is no such level.
     """
-    gates.set_one(level_number(level), logger or "")
+    number = level_number(level)
+    settle()  # what the environment says comes first, and is not to undo this
+    gates.set_one(number, logger or "")
     capture.follow_levels()
 
 

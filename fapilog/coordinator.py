@@ -34,7 +34,6 @@ from fapilog._internal import arbiter, lifecycle, native, notes, owner
 from fapilog._internal.accounting import Reason
 from fapilog._internal.forking import ForkWindow
 from fapilog._internal.route import route
-from fapilog._internal.sampling import sampler_of
 from fapilog._internal.starting import empty_pending, follow, give_up, new_hub, result_without_hub
 from fapilog._internal.state import ProcessState, Spec
 
@@ -103,7 +102,6 @@ class Coordinator:
         follow(spec)
         self._guard()
         self.arm_exits()  # here, because the first event may come in an exit callback, when it is too late to register one
-        route.sampler = sampler_of(spec.settings.sampling, route.sampler)
         if hub is not None:
             self._start_claimed(state)
 

@@ -35,6 +35,8 @@ from fapilog.redaction import redaction
 __all__ = ["MAX_DEPTH", "cut_text", "encode_open", "safe_text"]
 
 MAX_NODES = 2_000  # of nested values, on the fast way
+MAX_CHARACTERS = 65_536  # of nested texts, on the fast way
+MAX_BRIEF = 64  # fields whose texts are not counted together
 MAX_FLAT = 64  # items of a list that is given to orjson as it is
 MAX_TEXT = 16_384  # characters of one text, on the fast way
 MAX_FIELDS = 1_000
@@ -80,6 +82,8 @@ def encode_open(record: dict[str, Any], max_bytes: int, doubtful: dict[str, Any]
     redactor = redaction.current
     try:
         fast = record
+        if len(record) > MAX_BRIEF:
+            fast = _copied(record)
         for value in (record if doubtful is None else doubtful).values():
             kind = type(value)
             if kind is str:
@@ -105,19 +109,22 @@ def _copied(record: dict[str, Any]) -> dict[str, Any]:
     if len(record) > MAX_FIELDS:
         raise _TooMuchError
     copy = record.copy()
-    left = [MAX_NODES]
+    left = [MAX_NODES, MAX_CHARACTERS]
     for name, value in record.items():
         kind = type(value)
         if kind is not str and kind not in _BRIEF:
             copy[name] = _copy(value, kind, 1, left)
-        elif kind is str and len(value) > MAX_TEXT:
-            raise _TooMuchError
+        elif kind is str:
+            left[1] -= len(value)
+            if len(value) > MAX_TEXT or left[1] < 0:
+                raise _TooMuchError
     return copy
 
 
 def _copy(value: Any, kind: type, depth: int, left: list[int]) -> Any:
     if kind in _CHECKED:
-        if (kind is bytes and len(value) > MAX_TEXT) or (kind is datetime and not is_safe_moment(value)):
+        left[1] -= 4 * len(value) if kind is bytes else 0
+        if left[1] < 0 or (kind is datetime and not is_safe_moment(value)):
             raise _TooMuchError
         return value
     if kind not in {dict, list, tuple} or depth > MAX_DEPTH:
@@ -135,7 +142,8 @@ def _copy(value: Any, kind: type, depth: int, left: list[int]) -> Any:
     for at, item in pairs:
         member = type(item)
         if member is str:
-            if len(item) > MAX_TEXT:
+            left[1] -= len(item)
+            if len(item) > MAX_TEXT or left[1] < 0:
                 raise _TooMuchError
         elif member not in _BRIEF:
             name = pair_name(item) if kind is not dict else None
@@ -161,10 +169,11 @@ def _encoded_slowly(record: dict[str, Any], max_bytes: int) -> bytes:
     large = sum(1 for _, value in pairs if _is_large(value))
     items = max(MIN_ITEMS, MAX_ITEMS // max(1, large))
     room = max(MIN_ROOM, max_bytes // max(1, large))
+    small = max(MIN_ROOM, min(MAX_TEXT, 4 * max_bytes // len(pairs)))
     plain: dict[str, Any] = {}
     names = Names()
     for key, value in pairs:
-        one = Plain(items, room + (0 if _is_large(value) else MAX_TEXT))
+        one = Plain(items, room if _is_large(value) else small)
         name = names.free(cut_text(one.key(key), MAX_NAME), plain)
         plain[name] = one.guarded(value)
     raw = _json(plain)

@@ -23,6 +23,7 @@ from fapilog._internal.chain import ForeignChain, unrendered
 from fapilog._internal.formatting import interpolated
 from fapilog._internal.gates import Gate, NamedLogger, gates
 from fapilog._internal.plain import Plain
+from fapilog._internal.route import settle
 from fapilog.encoding import cut_text
 from fapilog.pipeline import LEVEL_NAMES, LEVELS_BY_NAME, emit
 
@@ -110,6 +111,7 @@ class LoggerCore(NamedLogger):
         """See `FapilogLogger.setLevel()`."""
         if isinstance(level, str) and level.lower() not in LEVELS_BY_NAME:
             raise ValueError(f"there is no level {level!r}")
+        settle()
         gates.set_one(LEVELS_BY_NAME[level.lower()] if isinstance(level, str) else int(level), self.name or "")
 
 
@@ -214,10 +216,12 @@ class FapilogLogger(structlog.BoundLoggerBase):
 
     def is_enabled_for(self, level: int) -> bool:
         """Return whether an event at *level* would be logged."""
+        settle()
         return self._gate.level <= level
 
     def get_effective_level(self) -> int:
         """Return the level from which this logger logs."""
+        settle()
         return self._gate.level
 
     isEnabledFor = is_enabled_for  # noqa: N815 - logging's names, for code that was written for its loggers

@@ -69,7 +69,7 @@ def emit(
 ) -> None:
     """Take one log call that passed its gate to the door; any thread, signal handler or finaliser. *fields* becomes ours."""
     try:
-        if (sampler := route.sampler) is not None and sampler.stops(levelno, event, route.refuse):
+        if (sampler := route.sampler) is not None and sampler.stops(levelno, event, route.refuse, name):
             return
         context = copy_context()
         if context:

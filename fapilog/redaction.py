@@ -173,16 +173,16 @@ class Redactor:
         _remember(self._quiet, name)
         return False
 
-    def text(self, text: str) -> str:
-        """Return *text* without the credentials of URLs, the values of secrets, and what patterns match."""
+    def text(self, text: str, *, cut: bool = False) -> str:
+        """Return *text* without the credentials of URLs, the values of secrets, and what patterns match; *cut* if it goes on."""
         if not self.enabled:
             return text
         if "=" in text:
             text = without_pairs(text, self._is_secret_in_text)
         if ":" in text and ("'" in text or '"' in text):
             text = without_members(text, self._is_secret_in_text)
-        if "@" in text:
-            text = without_users(text)
+        if "@" in text or cut or "[cut:" in text:
+            text = without_users(text, cut=cut)
         for search in self._searches:
             text = search(text)
         return text

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from fapilog._internal.gates import gates
 from fapilog._internal.route import redact, route
 from fapilog.testing import logging_restored
 
@@ -85,6 +86,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 process_restored = logging_restored
 
 
+def warm():
+    """Let log calls pass from INFO on, as if the process had been configured."""
+    redact()
+    gates.set(20, {})
+    route.sampler = None
+
+
 @contextlib.contextmanager
 def caught_events():
     """Put a list in place of the queue; it gets the decoded head of each accepted event."""
@@ -95,6 +103,6 @@ def caught_events():
         return True
 
     with process_restored():
-        redact()
+        warm()
         route.accept = accept
         yield events

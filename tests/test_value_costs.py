@@ -3,8 +3,8 @@ The cost of a log call is bounded, in time and memory, whatever it is given; wha
 
 DESIGN 2: the call stays under 100 ms for any value whose own `repr` is not slow. Written from the issue, not from the code.
 
-Each value is made in a process of its own, which logs it and tells how much time of the processor the best of a few calls took and
-how much its memory peaked higher. On a machine slower than the reference the bound is longer by as much as a plain loop takes
+Each value is made in a process of its own, which logs it and tells how much time of the processor the best of a few calls took
+and how much its memory peaked higher. On a machine slower than the reference the bound is longer by as much as a plain loop takes
 longer.
 """
 

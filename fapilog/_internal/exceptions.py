@@ -21,8 +21,9 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from fapilog._internal.forms import cut_text, safe_text
+from fapilog._internal.forms import safe_text, size_in_bytes
 from fapilog._internal.plain import Plain
+from fapilog.redaction import redaction
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -147,9 +148,16 @@ def _text(read: Any, kind: type) -> str:
 def _message(error: BaseException) -> str:
     try:
         text = str(error)
-        return cut_text(text if type(text) is str else str.__str__(text), MAX_MESSAGE)
+        return _cut(text if type(text) is str else str.__str__(text))
     except Exception as problem:
         return f"<{_qualname_of(type(error))}: str raised {_qualname_of(type(problem))}>"
+
+
+def _cut(text: str) -> str:
+    """Return a message or note, cut where it is very long; it is masked first, for the cut may take half of a secret."""
+    if len(text) <= MAX_MESSAGE:
+        return text
+    return f"{redaction.current.text(text[:MAX_MESSAGE], cut=True)}...[cut: {size_in_bytes(text)} bytes]"
 
 
 def _notes(error: BaseException) -> list[str]:
@@ -159,7 +167,7 @@ def _notes(error: BaseException) -> list[str]:
         return []
     if type(given) is not list and type(given) is not tuple:
         return [safe_text(given)]
-    shown = [cut_text(note, MAX_MESSAGE) if type(note) is str else safe_text(note) for note in given[:MAX_NOTES]]
+    shown = [_cut(note) if type(note) is str else safe_text(note) for note in given[:MAX_NOTES]]
     return shown if len(given) <= MAX_NOTES else [*shown, f"...[cut: {len(given)} items]"]
 
 

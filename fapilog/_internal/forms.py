@@ -16,10 +16,8 @@ from typing import Any
 import orjson
 
 MAX_REPR = 8_192
-MAX_ARGS = 100
 MAX_HEX_BITS = 1 << 18
 _INT64 = 1 << 63
-_args_of: Any = BaseException.__dict__["args"].__get__
 _MAX_DECIMAL = 10**4300  # readers in Python refuse integers of over 4,300 digits
 
 
@@ -32,10 +30,12 @@ def cut_text(text: str, limit: int) -> str:
 
 def size_in_bytes(text: str) -> int:
     """Return the length of *text* in UTF-8 without encoding all of a huge one at once."""
-    if text.isascii():
-        return len(text)
+    size = str.__len__(text)
+    if str.isascii(text):
+        return size
     step = 1 << 20
-    return sum(len(text[start : start + step].encode("utf-8", "surrogatepass")) for start in range(0, len(text), step))
+    parts = (str.__getitem__(text, slice(start, start + step)) for start in range(0, size, step))
+    return sum(len(part.encode("utf-8", "surrogatepass")) for part in parts)
 
 
 def safe_text(value: object) -> str:
@@ -51,21 +51,12 @@ def text_of(value: object) -> str:
     """Return what `str()` says if the type has a text form of its own, else `repr()`; bounded."""
     kind = type(value)
     try:
-        if issubclass(kind, BaseException) and kind.__repr__ is BaseException.__repr__:
-            return _shown_error(value, kind)
         if kind.__str__ is object.__str__ or issubclass(kind, BaseException):
             return safe_text(value)
         text = str(value)
         return cut_text(text if type(text) is str else str.__str__(text), MAX_REPR)
     except Exception:
         return safe_text(value)
-
-
-def _shown_error(error: object, kind: type) -> str:
-    """Return what `repr()` says of an exception, without a copy of a huge message."""
-    args = _args_of(error)
-    shown = [safe_text(cut_text(arg, MAX_REPR) if type(arg) is str else arg) for arg in args[:MAX_ARGS]]
-    return f"{name_of(kind)}({', '.join(shown)})"
 
 
 def name_of(kind: type) -> str:
@@ -81,13 +72,13 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def bytes_text(value: Any, limit: int) -> str:
-    """Return bytes as text, what is not UTF-8 escaped, cut after *limit* bytes."""
+def bytes_text(value: Any, limit: int, *, mark: bool = True) -> str:
+    """Return bytes as text, what is not UTF-8 escaped, cut after *limit* bytes, with or without the mark."""
     view = memoryview(value)
     size = view.nbytes
-    data = view.tobytes()[:limit] if view.ndim != 1 or view.itemsize != 1 else bytes(view[:limit])
-    text = data.decode("utf-8", "backslashreplace")
-    return text if size <= limit else f"{text}...[cut: {size} bytes]"
+    flat = view.cast("B") if view.c_contiguous and view.ndim <= 1 else view.tobytes() if size <= limit else b""
+    text = bytes(flat[:limit]).decode("utf-8", "backslashreplace")
+    return f"{text}...[cut: {size} bytes]" if size > limit and mark else text
 
 
 def number_of(value: int) -> Any:
@@ -158,10 +149,10 @@ def array_of(value: Any, kind: type, limit: int) -> Any:
     numpy = sys.modules.get("numpy")
     if numpy is None or not issubclass(kind, numpy.generic | numpy.ndarray):
         return NotImplemented
-    if value.dtype.kind in "mM" and not value.shape:
-        return str(value)
+    if issubclass(kind, numpy.ndarray) and value.ndim > 1:
+        return [value[row] for row in range(min(limit, len(value)))]
     if value.dtype.kind in "mM":
-        value = value[:limit].astype(str)
+        return [str(item) for item in value[:limit]] if value.shape else str(value)
     if value.dtype.names:
         rows = value[:limit].tolist() if value.shape else [value.item()]
         shown = [dict(zip(value.dtype.names, row, strict=False)) for row in rows]
@@ -169,4 +160,4 @@ def array_of(value: Any, kind: type, limit: int) -> Any:
     if issubclass(kind, numpy.generic) or not value.shape:
         found = value.item()
         return str(value) if isinstance(found, numpy.generic) else found
-    return value[:limit].tolist() if value.ndim == 1 else [value[row] for row in range(min(limit, len(value)))]
+    return value[:limit].tolist()

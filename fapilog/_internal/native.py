@@ -94,6 +94,12 @@ def start_thread(run: Callable[[], object], name: str, *, deaf: bool = True) -> 
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def thread_id() -> int:
+    """Return the id of the real thread that is running."""
+    ident: int = _original("_thread", "get_ident")()
+    return ident
+
+
 def mark_thread() -> None:
     """Say that the calling thread is one of fapilog's own."""
     _this_thread.own = True

@@ -15,7 +15,7 @@ import enum
 import itertools
 from array import array
 from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timezone
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,9 @@ RETRIES = 3
 
 _DICTS = frozenset((dict, OrderedDict, defaultdict, Counter))
 _NATIVE = (datetime, date, time, UUID)
-_LISTS = (list, tuple, AbstractSet, deque, range, array)
+_LISTS = (list, tuple, AbstractSet, deque, range, array, ValuesView, Sequence)
+#: The arguments of an exception, past whatever its class makes of them.
+ARGS_OF: Any = BaseException.__dict__["args"].__get__
 _BYTES = (bytes, bytearray, memoryview)
 
 
@@ -88,14 +90,15 @@ class Plain:
     def text(self, text: str) -> str:
         """Return *text* without secrets, cut where the room ends."""
         room = max(0, self.room)
-        size = len(text)
-        if size > MAX_ODD and room > MAX_ODD and not _is_encodable(text[:room]):
+        size = str.__len__(text)
+        beginning = str.__getitem__(text, slice(room + MARGIN))  # exact, whatever *text* is, and never a copy of a huge one
+        if size > MAX_ODD and room > MAX_ODD and not _is_encodable(beginning):
             room = MAX_ODD  # each odd character becomes six
         if size <= room:
             self.room -= size
-            return printable(self._redactor.text(text))
+            return printable(self._redactor.text(beginning))
         self.room = 0
-        shown = self._redactor.text(text[: room + MARGIN])[:room]
+        shown = self._redactor.text(beginning[: room + MARGIN], cut=True)[:room]
         return printable(f"{shown}...[cut: {size_in_bytes(text)} bytes]")
 
     def _bytes(self, value: Any) -> str:
@@ -104,7 +107,7 @@ class Plain:
         if size <= room:
             return self.text(bytes_text(value, size))
         self.room = 0
-        shown = self._redactor.text(bytes_text(value, room + MARGIN))[:room]
+        shown = self._redactor.text(bytes_text(value, room + MARGIN, mark=False), cut=True)[:room]
         return f"{shown}...[cut: {size} bytes]"
 
     def _number(self, value: int) -> Any:
@@ -112,14 +115,18 @@ class Plain:
             digits = text_of(value)
             if self._redactor.text(digits) != digits:
                 return self._redactor.text(digits)
-        shown = number_of(value)
-        return self.text(shown) if type(shown) is str else shown
+        bits = value.bit_length()
+        if bits > 64:
+            if self.room <= 0:
+                return f"...[cut: {bits // 8 + 1} bytes]"
+            self.room -= bits // 4
+        return number_of(value)
 
     def _other(self, value: Any, kind: type, depth: int) -> Any:
         if issubclass(kind, enum.Enum):
             return self.guarded(value.value, depth + 1) if depth < MAX_DEPTH else safe_text(value)
         if issubclass(kind, str):
-            return self.text(str.__str__(value))
+            return self.text(value)
         if issubclass(kind, int):
             return self._number(int.__int__(value))
         if issubclass(kind, float):
@@ -138,6 +145,8 @@ class Plain:
             return self._nested(value, value, depth, self._mapping)
         if issubclass(kind, _LISTS):
             return self._nested(value, value, depth, self._sequence)
+        if issubclass(kind, BaseException) and kind.__repr__ is BaseException.__repr__:
+            return self._error(value, kind, depth)
         found = array_of(value, kind, max(1, self.left))
         if found is NotImplemented:
             return self.text(text_of(value))
@@ -148,6 +157,11 @@ class Plain:
             # It ends in the mark of the part that was looked at, or has no mark yet.
             shown[min(len(found), max(0, len(shown) - 1)) :] = [_cut_mark(value)]
         return shown
+
+    def _error(self, value: BaseException, kind: type, depth: int) -> str:
+        """Return what `repr()` says of an exception, its arguments bounded."""
+        shown = self._nested(ARGS_OF(value), value, depth, self._sequence)
+        return f"{name_of(kind)}({', '.join(map(safe_text, shown))})" if type(shown) is list else f"{name_of(kind)}({shown})"
 
     def _nested(self, value: Any, marker: object, depth: int, how: Callable[[Any, int], Any]) -> Any:
         identity = id(marker)

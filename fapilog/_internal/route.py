@@ -7,17 +7,26 @@ fork or a re-configuration does what its process does now.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from fapilog._internal.gates import gates
+from fapilog._internal.native import nap, thread_id
 from fapilog._internal.settling import SPECIAL
 from fapilog.redaction import Redactor, redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import EllipsisType
 
     from fapilog._internal.accounting import Reason
     from fapilog._internal.event_queue import EventQueue
     from fapilog._internal.sampling import Sampler
+
+
+ALL_PASS = -1  # the level of all gates until somebody has configured
+DEFAULT_LEVEL = 20
+PATIENCE = 1.0  # seconds that a thread waits for another one's set-up
 
 
 class Route:
@@ -32,7 +41,7 @@ class Route:
         by_hand: The queue of a hand-made worker, which `queue_sink` then prefers.
         max_bytes: `FAPILOG_MAX_EVENT_BYTES`.
         exception_locals: `FAPILOG_EXCEPTION_LOCALS`.
-        sampler: The rules of `FAPILOG_SAMPLING`; None where there are none.
+        sampler: The rules of `FAPILOG_SAMPLING`; None where there are none; `Cold` where nothing is configured.
         filtered: How many events the user's own processors dropped.
     """
 
@@ -46,7 +55,7 @@ class Route:
         self.configured = False
         self.max_bytes = 262_144
         self.exception_locals = False
-        self.sampler: Sampler | None = None
+        self.sampler: Sampler | Cold | None = None
         self.filtered = 0
 
     def renew(self) -> None:
@@ -73,28 +82,65 @@ def redact(*, enabled: bool = True, keys: Iterable[str] = (), patterns: Iterable
     redaction.current = Redactor(enabled=enabled, keys=keys, patterns=patterns, reserved=SPECIAL)
 
 
-class _Cold(Redactor):
+class Cold:
     """
-    The redactor of a process where nothing has been configured: the first log call has the environment read.
+    Stands where the sampling rules will: the first log call of a process that nobody has configured reads the environment.
 
-    It asks here because every log call does, so that none pays for the question once the answer is known. Later would be too
-    late: the first event, too, is masked as the environment says.
+    It stands there because every log call looks there first, so that no call pays for the question once the answer is known. What
+    the environment says (levels, rules, redaction) holds for that first call too: until then the gates let everything pass, and
+    are asked again here.
     """
 
     def __init__(self) -> None:
-        super().__init__(reserved=SPECIAL)
-        self.are_plain = self._begin
+        self._thread = 0
 
-    def _begin(self, _names: Iterable[object]) -> bool:
-        self.are_plain = lambda _names: False
-        if route.begin is not None and not route.configured:
-            route.begin()
-        return False
+    def stops(
+        self, levelno: int, event: object, refuse: Callable[[Reason], object], name: str | EllipsisType | None = ...
+    ) -> bool:
+        """Return whether the level or a rule stops the event. Without a *name* it came from a chain of the user's own."""
+        if name is ...:
+            return False
+        self.settle()
+        level = gates.of(name).level
+        if (DEFAULT_LEVEL if level == ALL_PASS else level) > levelno:
+            return True
+        sampler = route.sampler
+        return type(sampler) is not Cold and sampler is not None and sampler.stops(levelno, event, refuse)
+
+    def settle(self) -> None:
+        """Configure, or wait until the thread that does is done with it."""
+        me = thread_id()
+        if route.configured or route.begin is None:
+            return
+        # A test-and-set without a call between the two, hence atomic under the GIL.
+        if not self._thread:
+            self._thread = me
+            try:
+                route.begin()
+            finally:
+                self._thread = 0
+        elif self._thread != me:  # otherwise set-up itself logs, or a signal handler in the middle of it
+            end = time.monotonic() + PATIENCE
+            while self._thread and not route.configured and time.monotonic() < end:
+                nap(0.001)
+
+    def fresh(self) -> Cold:
+        """Return another one, for a forked child."""
+        return Cold()
+
+
+def settle() -> None:
+    """Let the environment configure this process if nobody has: for whoever asks about levels, or sets one."""
+    sampler = route.sampler
+    if type(sampler) is Cold:
+        sampler.settle()
 
 
 def cool() -> None:
     """Let the next log call configure: as if nobody had."""
-    redaction.current = _Cold()
+    gates.set(ALL_PASS, {})
+    redact()
+    route.sampler = Cold()
 
 
 cool()

@@ -188,9 +188,9 @@ class Sampler:
         """Return one with the same rules that has seen nothing."""
         return Sampler(self.rules, self._clock)
 
-    def stops(self, levelno: int, event: object, refuse: Callable[[Reason], object]) -> bool:
+    def stops(self, levelno: int, event: object, refuse: Callable[[Reason], object], logger: object = None) -> bool:
         """
-        Return whether a rule stops the event, which *refuse* then has counted.
+        Return whether a rule stops the event, which *refuse* then has counted; the name of the *logger* does not matter.
 
         Any thread, signal handler or finaliser. Raises no `Exception`; if one comes up (thrown by a signal handler, say) before
         the event was refused, the event passes. It must stay a function written in Python: when one returns, CPython does not

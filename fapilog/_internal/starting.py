@@ -21,6 +21,7 @@ from fapilog._internal.hub import ProcessHub
 from fapilog._internal.notes import note
 from fapilog._internal.route import redact, route
 from fapilog._internal.rundir import take_slot
+from fapilog._internal.sampling import Sampler, sampler_of
 from fapilog.identity import Identity
 from fapilog.logger import processors
 from fapilog.results import FlushResult, SinkResult
@@ -45,6 +46,7 @@ def follow(spec: Spec) -> None:
     gates.set(*parse_levels(settings.level))
     processors[:] = spec.processors
     redact(enabled=settings.redact, keys=settings.redact_keys, patterns=settings.redact_patterns)
+    route.sampler = sampler_of(settings.sampling, route.sampler if isinstance(route.sampler, Sampler) else None)
     route.max_bytes = settings.max_event_bytes
     route.exception_locals = settings.exception_locals
     route.configured = True
