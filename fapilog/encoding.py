@@ -29,7 +29,7 @@ from uuid import UUID
 import orjson
 
 from fapilog._internal.forms import bytes_text, cut_text, safe_text, text_of
-from fapilog._internal.plain import MAX_DEPTH, OPTIONS, Names, Plain, is_safe_moment, pair_name
+from fapilog._internal.plain import MAX_DEPTH, OPTIONS, Names, Plain, is_safe_moment, named_value, pair_name
 from fapilog.redaction import redaction
 
 __all__ = ["MAX_DEPTH", "cut_text", "encode_open", "safe_text"]
@@ -98,7 +98,7 @@ def encode_open(record: dict[str, Any], max_bytes: int, doubtful: dict[str, Any]
     if (
         not raw
         or len(raw) > max_bytes
-        or ((EQUALS in raw or AT in raw or QUOTE in raw or BACKSLASH in raw) and redactor.suspects(raw))
+        or ((EQUALS in raw or AT in raw or QUOTE in raw or BACKSLASH in raw or raw.find(b": ") >= 0) and redactor.suspects(raw))
     ):
         return _encoded_slowly(record, max_bytes)
     return raw[:-1]
@@ -146,7 +146,7 @@ def _copy(value: Any, kind: type, depth: int, left: list[int]) -> Any:
             if len(item) > MAX_TEXT or left[1] < 0:
                 raise _TooMuchError
         elif member not in _BRIEF:
-            name = pair_name(item) if kind is not dict else None
+            name = pair_name(item) if kind is not dict or member is tuple else None
             if name is not None and redaction.current.is_secret(name):
                 raise _TooMuchError
             copy[at] = _copy(item, member, depth + 1, left)
@@ -159,7 +159,7 @@ def _check_names(copy: dict[Any, Any]) -> None:
         type(name) is not str or len(name) > MAX_NAME or redactor.is_secret(name) for name in copy
     ):
         raise _TooMuchError
-    if "value" in copy and redactor.is_secret(copy.get("name", copy.get("key"))):
+    if ("value" in copy or "Value" in copy) and redactor.is_secret(named_value(list(copy.items()))):
         raise _TooMuchError
 
 

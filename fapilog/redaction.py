@@ -7,8 +7,9 @@ Invariants:
    What stands under it is masked whole; *None*, *True* and *False* are no secrets and stay.
 2. Words that only contain such a word are none (``author``, ``tokenizer``), nor are measures and marks of a secret
    (``token_count``, ``password_changed_at``).
-3. Text is searched for ``name=value`` and ``"name": value`` with such a name, and for what stands before the ``@`` of a URL.
-   Other free text is not understood; patterns are there for it.
+3. Text is searched for ``name=value``, ``"name": value`` and ``("name", "value")`` with such a name, for a few headers
+   (``Authorization: ...``), and for what stands before the ``@`` of a URL. Other free text is not understood; patterns are there
+   for it.
 4. The cost is linear in the text, whatever it holds: every expression here takes each character a bounded number of times.
 5. An event with nothing to hide costs a look-up of its names in a set, and a search for four characters in its line.
 
@@ -17,12 +18,22 @@ The set of names known to be harmless is a cache: it is bounded, threads may fil
 
 from __future__ import annotations
 
+import enum
 import re
+import unicodedata
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from fapilog._internal.credentials import MASK, has_user, names_in_line, without_members, without_pairs, without_users
+from fapilog._internal.credentials import (
+    MASK,
+    has_credentials,
+    names_in_line,
+    without_headers,
+    without_members,
+    without_pairs,
+    without_users,
+)
 
 __all__ = ["MASK", "Redaction", "Redactor", "is_maskable", "redaction"]
 
@@ -38,30 +49,44 @@ passphrase passwd password passwords pwd pw secret secrets sessionid token totp 
 """
 #: ``key`` and ``id`` after one of these, and the plural of ``token``.
 _KINDS_OF_KEYS = """
-access account api auth client encryption hmac license master private secret service session shared signing ssh
+access account anthropic api app auth aws azure client consumer deploy enc encryption functions gcp github google hmac
+license master openai private rsa secret sendgrid service session shared signing slack ssh ssl storage stripe subscription
+tls twilio
 """
 #: A name that ends so tells something about a secret and not the secret.
 _MEASURES = """
-age algorithm at budget bytes changed class consent count counts created date domain duration enabled endpoint error errors
-exists expiration expired expires expiring expiry format hint in issuer kind label len length limit location max method min
-missing mode ms name names ok path policy present problem provider rate ratio reason remaining required scheme scope scopes
-seconds size source status strength style time timeout total ttl type types updated uri url usage used user username valid
-validity verified version
+age alg algorithm arn at attempt attempts backend bucket budget bytes changed claims class consent cost count counts created
+date dir domain duration enabled endpoint error errors exists expiration expired expires expiring expiry failed failure
+failures file fingerprint format hint in index issuer kind label latency len length level limit loaded location logprobs max
+method min missing mode ms name names namespace ok path policy position present price problem provider rate ratio reason ref
+remaining requested required reset result scheme scope scopes seconds sent size source status store strength style success
+symbol time timeout total ttl type types updated uri url usage used user username valid validity verified version
 """
 _SECRET_WORDS = frozenset(_WORDS.split())
 _SECRET_ENDS = (
-    *("password", "passwd", "passphrase", "pwd", "secret", "token", "sessionid"),
-    *("apikey", "secretkey", "privatekey", "accesskey"),
+    *("password", "passwd", "passphrase", "pwd", "secret", "token", "sessionid", "sessid"),
+    *("apikey", "secretkey", "privatekey", "accesskey", "masterkey", "sshkey", "authkey", "signingkey", "encryptionkey"),
 )
 _KEY_OF = frozenset(_KINDS_OF_KEYS.split())
+_PASS_OF = frozenset(
+    ("admin", "db", "database", "ftp", "ldap", "mail", "mysql", "pg", "postgres", "redis", "root", "smtp", "sql", "user")
+)
+#: Before ``token``: a place in a text, a list or a sequence.
+_PLACES = """
+bos cancellation cls continuation eos fencing first last lock mask next pad page pagination per resume sep stop unk
+"""
+_HARMLESS_TOKENS = frozenset(_PLACES.split())
 _TOKENS_OF = frozenset(("access", "api", "auth", "bearer", "refresh", "session"))
 _ABOUT = frozenset(_MEASURES.split())
 _ONLY_IN_TEXT = frozenset(("sig", "signature"))
 
 #: What is in every name of a secret: most names are told apart by this alone.
-_HINT = re.compile("pass|pwd?|secret|token|key|auth|cookie|cred|[cx]srf|cv[cv]|jwt|otp|bearer|session|sig", re.IGNORECASE)
+_HINT = re.compile(
+    "pass|pwd?|secret|token|key|auth|cookie|cred|[cx]srf|cv[cv]|jwt|otp|bearer|sess|sig|verifier|recovery", re.IGNORECASE
+)
 _WORD = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
+_COLOUR = re.compile(r"\A\[?[0-9]{1,3}m")  # what is left of a terminal's colour sequence before a name
 _BEARER = re.compile(r"\b(bearer|basic|digest|negotiate|token)([ \t]+)[A-Za-z0-9._~+/=-]{8,}+", re.IGNORECASE)
 _JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]*+)?")
 _CARD = re.compile(
@@ -76,18 +101,29 @@ def words_of(name: str) -> list[str]:
 
 def _names_a_secret(words: list[str]) -> bool:
     """Whether a name of these words is that of a secret."""
-    if not words or words[-1] in _ABOUT:
+    if not words or words[-1] in _ABOUT or (words[-2:-1] == ["token"] and words[-1] in {"id", "ids"}):
         return False
     if words == ["session"]:
         return True
     for before, word in zip(["", *words], words, strict=False):
-        if word in _SECRET_WORDS or word.endswith(_SECRET_ENDS) or "passw" in word:
-            return True
-        if (word in {"key", "keys"} and before in _KEY_OF) or (word == "tokens" and before in _TOKENS_OF):
-            return True
-        if word == "id" and before == "session":
+        if word == "token" and before in _HARMLESS_TOKENS:
+            continue
+        if word in _SECRET_WORDS or word.endswith(_SECRET_ENDS) or "passw" in word or _names_together(before, word):
             return True
     return False
+
+
+def _names_together(before: str, word: str) -> bool:
+    """Whether two words name a secret that neither of them names."""
+    return (
+        (word in {"key", "keys"} and before in _KEY_OF)
+        or (word == "tokens" and before in _TOKENS_OF)
+        or (word == "id" and before == "session")
+        or (word == "pass" and before in _PASS_OF)
+        or (word == "phrase" and before == "pass")
+        or (word == "verifier" and before in {"code", "oauth"})
+        or (word in {"code", "codes"} and before == "recovery")
+    )
 
 
 class Redactor:
@@ -139,6 +175,8 @@ class Redactor:
             _remember(self._plain, name)
 
     def _judged(self, text: str, more: frozenset[str] = frozenset()) -> bool:
+        if not text.isascii():
+            text = unicodedata.normalize("NFKC", text)
         if not self._keys and not _HINT.search(text):
             return False
         words = words_of(text)
@@ -159,7 +197,7 @@ class Redactor:
         names = names_in_line(line)
         if names and not self._quiet.issuperset(names) and any(map(self._is_secret_in_text, names)):
             return True
-        return has_user(line)
+        return has_credentials(line)
 
     def _is_secret_in_text(self, name: str | bytes) -> bool:
         if name in self._quiet:
@@ -167,6 +205,7 @@ class Redactor:
         if name in self._loud:
             return True
         text = name[-MAX_NAME:].decode("ascii") if isinstance(name, bytes) else name[-MAX_NAME:]
+        text = _COLOUR.sub("", text)
         if self._judged(unquote(text) if "%" in text else text, _ONLY_IN_TEXT):
             _remember(self._loud, name)
             return True
@@ -181,6 +220,8 @@ class Redactor:
             text = without_pairs(text, self._is_secret_in_text)
         if ":" in text and ("'" in text or '"' in text):
             text = without_members(text, self._is_secret_in_text)
+        if ": " in text or ":\t" in text:
+            text = without_headers(text)
         if "@" in text or cut or "[cut:" in text:
             text = without_users(text, cut=cut)
         for search in self._searches:
@@ -195,6 +236,8 @@ def _exact(name: Any) -> str | bytes | None:
         return name  # type: ignore[no-any-return]
     if issubclass(kind, str):
         return str.__str__(name)
+    if issubclass(kind, enum.Enum):
+        return _exact(name.value) if not issubclass(type(name.value), enum.Enum) else None
     return bytes.__getitem__(name, slice(None)) if issubclass(kind, bytes) else None
 
 

@@ -101,7 +101,7 @@ class FapilogSettings(BaseSettings):
     )
     capture_stdlib: Switch = Field(default=True, description="Whether events of the standard logging module are taken too.")
     redact: Switch = Field(default=True, description="Whether secrets are masked, by key and by value.")
-    redact_keys: Annotated[tuple[str, ...], BeforeValidator(parsing.names)] = Field(
+    redact_keys: Annotated[tuple[str, ...], BeforeValidator(parsing.keys)] = Field(
         (),
         description="Comma list of names that are masked besides the built-in ones, however they are spelled; empty means none.",
     )

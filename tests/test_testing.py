@@ -21,7 +21,7 @@ import structlog
 import fapilog
 from fapilog import pipeline
 from fapilog._internal.gates import gates
-from fapilog._internal.route import Route, route
+from fapilog._internal.route import ALL_PASS, Route, route
 from fapilog.bootstrap import use_worker
 from fapilog.coordinator import coordinator
 from fapilog.logger import processors as our_processors
@@ -229,7 +229,7 @@ def test_a_block_that_raises() -> None:
     assert type(route) is Route
     assert coordinator.spec is None
     assert our_processors == []
-    assert gates.of("anything").level == 20
+    assert gates.of("anything").level == ALL_PASS  # nobody has configured
 
 
 def test_a_capture_and_contextvars() -> None:

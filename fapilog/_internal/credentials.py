@@ -14,38 +14,59 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MASK = "***"
+#: Names that are looked for before a colon in any text: headers as programs print them.
+HEADERS = ("authorization", "cookie", "api-key", "auth-token", "csrf-token")
 
 _NAME = r"[\w.%\[\]-]"
-#: In an encoded line a line end and the like are two characters, and a quotation mark of a text has a backslash.
-_PAIRS_IN_LINE = re.compile(rf"(?:\\u[0-9a-f]{{4}}|\\.|(?<![\w.%\[\]\\-]))({_NAME}++) ?=".encode())
-_MEMBERS_IN_LINE = re.compile(rf"(?:(?<!\\)\\++\"|')({_NAME}++)(?:\\++\"|')\s*+:".encode())
-_USER_IN_LINE = re.compile(rb"//(?:[^/?#\s\"\\@]|\\[\"\\])*+@")
+_COLOUR = r"(?:\x1b\[[0-9;]*+m)*+"
+#: In an encoded line a line end and the like are two characters, other signs six, and a quotation mark has a backslash.
+_ESCAPES = r"(?<!\\)(?:\\u[0-9a-f]{4}|\\.)++"
+_QUOTE_IN_LINE = r"(?<!\\)(?:\\++\"|\\*+')"
+_PAIRS_IN_LINE = re.compile(
+    rf"(?:{_ESCAPES}|(?<![\w.%\[\]\\-]))({_NAME}++)(?:\\u001b\[[0-9;]*+m)*+(?:[ ]|\\t)*+=(?![=>])".encode()
+)
+_MEMBERS_IN_LINE = re.compile(rf"{_QUOTE_IN_LINE}({_NAME}++)(?:\\++\"|\\*+')(?:[ ]|\\[nrt])*+[:,]".encode())
+_HEADERS_IN_LINE = re.compile(rf"(?i:({'|'.join(HEADERS)})) ?:".encode())
+_USER_IN_LINE = re.compile(rb"/(?:\\\\)?/(?:[^/?#\s\"\\@]|\\u[0-9a-f]{4}|\\[\"\\bf])*+@")
+_ODD_USER_IN_LINE = re.compile(rb"/(?:\\\\)?/[^/?#\s\"\\@:]++:(?![0-9]{1,5}[/?#])(?:[^\s\"\\@]|\\u[0-9a-f]{4}|\\[\"\\bf])++@")
 
-_PAIR = re.compile(rf"(?<!{_NAME})({_NAME}++) ?= ?", re.ASCII)
+_PAIR = re.compile(rf"(?<!{_NAME})({_NAME}++){_COLOUR}[ \t]*+=(?![=>])[ \t]*+{_COLOUR}", re.ASCII)
 _RUN = re.compile(r"[^\s&;'\"]*+")
 _RUN_IN_URL = re.compile(r"[^\s&;'\"#<>]*+")
+_REST_OF_HEADER = re.compile(r"[^\n\r'\"]*+")
 _REST_OF_LINE = re.compile(r"[^\n\r&;'\"]*+")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9-]*+:?[ \t]")
 _PREFIX = re.compile(r"[A-Za-z_][\w.]*+(?=[(\[{])|[bBfFrRuU]{1,2}(?=\\*+[\"'])")
 _QUOTE = re.compile(r"\\*+[\"']")
 _PART = re.compile(r"\\.|[\"'()\[\]{}]", re.DOTALL)
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
-_NOTHING = re.compile(r"(?:null|true|false|None|True|False)\b")
+#: What is no secret, and what stands for one in SQL.
+_NOTHING = re.compile(r"(?:(?:null|true|false|None|True|False)\b|%s|%\(\w++\)s|\$[0-9]++|\?|:\w++)(?=[\s,;)\]}&'\"]|\Z)")
+_HEADER = re.compile(rf"(?i:{'|'.join(HEADERS)})[ \t]?:[ \t]*+(?=[^\s'\"])", re.ASCII)
+_COUPLE = re.compile(rf"[(\[]b?(\\*+[\"'])({_NAME}++)\1,[ ]?(?=b?\\*+[\"'])", re.ASCII)
 _BARE = re.compile(r"[^\s,}\])]*+")
-_USER = re.compile(r"(?<=//)[^/?#\s\"]++")
+_AUTHORITY = r"(?:(?<=//)|(?<=/\\/))"
+_USER = re.compile(rf"{_AUTHORITY}[^/?#\s\"]++")
+#: A password with signs that no URL may hold, which people do write into addresses of databases; a port is none.
+_ODD_USER = re.compile(rf"{_AUTHORITY}[^/?#\s\"@:]++:(?![0-9]{{1,5}}(?:[/?#\s]|\Z))[^\s\"'<>]++")
 _MEMBER = re.compile(rf"(?<!\\)(\\*+[\"'])({_NAME}++)\1\s*+:\s*+", re.ASCII)
 _CUT = "...[cut:"
+HARMLESS_USERS = frozenset(("", "git", MASK))
 
 
 def names_in_line(line: bytes) -> list[bytes]:
     """Return what stands in an encoded line where a name of a credential could stand."""
     found: list[bytes] = _PAIRS_IN_LINE.findall(line) if b"=" in line else []
-    return found + _MEMBERS_IN_LINE.findall(line) if b"\\" in line or b"'" in line else found
+    if b"\\" in line or b"'" in line:
+        found += _MEMBERS_IN_LINE.findall(line)
+    return found
 
 
-def has_user(line: bytes) -> bool:
-    """Whether a URL in an encoded line names a user."""
-    return b"@" in line and _USER_IN_LINE.search(line) is not None
+def has_credentials(line: bytes) -> bool:
+    """Whether an encoded line has a URL with a user, or a header that carries a secret."""
+    if b"@" in line and (_USER_IN_LINE.search(line) or _ODD_USER_IN_LINE.search(line)):
+        return True
+    return (b": " in line or b":\\t" in line) and _HEADERS_IN_LINE.search(line) is not None
 
 
 def without_pairs(text: str, is_secret: Callable[[str], bool]) -> str:
@@ -54,10 +75,15 @@ def without_pairs(text: str, is_secret: Callable[[str], bool]) -> str:
     end = 0
     for found in _PAIR.finditer(text):
         # What an earlier value has swallowed is gone.
-        if found.start() >= end and is_secret(found[1]):
+        if found.start() >= end and not _NOTHING.match(text, found.end()) and is_secret(found[1]):
             start, end = found.end(), _end_of_value(text, found.start(), found.end())
             cuts.append((start, end))
     return _masked(text, cuts)
+
+
+def without_headers(text: str) -> str:
+    """Return *text* with a mask for the rest of each line that begins like a header which carries a secret."""
+    return _masked(text, [(found.end(), _end(_REST_OF_HEADER, text, found.end())) for found in _HEADER.finditer(text)])
 
 
 def _end_of_value(text: str, name: int, start: int) -> int:
@@ -117,14 +143,21 @@ def _end_of_bracketed(text: str, start: int) -> int:
 
 
 def without_members(text: str, is_secret: Callable[[str], bool]) -> str:
-    """Return *text* with a mask for each value after ``"name":``, as JSON and `repr()` write it, also within a text in a text."""
+    """
+    Return *text* with a mask for each value after ``"name":`` and in ``("name", "value")``.
+
+    As JSON and `repr()` write them, also within a text in a text.
+    """
     cuts: list[tuple[int, int]] = []
-    end = 0
-    for found in _MEMBER.finditer(text):
-        if found.start() >= end and is_secret(found[2]):
-            start, end = _member_value(text, found.end())
-            cuts.append((start, end))
-    return _masked(text, cuts)
+    for expression in (_MEMBER, _COUPLE):
+        end = 0
+        for found in expression.finditer(text):
+            if found.start() >= end and is_secret(found[2]):
+                start, end = _member_value(text, found.end())
+                if expression is _MEMBER or text[end + len(found[1]) : end + len(found[1]) + 1] in {")", "]"}:
+                    cuts.append((start, end))
+        text, cuts = _masked(text, cuts), []
+    return text
 
 
 def _member_value(text: str, start: int) -> tuple[int, int]:
@@ -153,14 +186,14 @@ def without_users(text: str, *, cut: bool = False) -> str:
 
     def masked(found: re.Match[str]) -> str:
         whole = found.group()
-        _, at, host = whole.rpartition("@")
+        user, at, host = whole.rpartition("@")
         if at:
-            return f"{MASK}@{host}"
+            return whole if user in HARMLESS_USERS else f"{MASK}@{host}"
         if end >= 0 and found.start() <= end <= found.end() and ":" in whole[: end - found.start()]:
             return MASK + whole[end - found.start() :]
         return whole
 
-    return _USER.sub(masked, text)
+    return _ODD_USER.sub(masked, _USER.sub(masked, text))
 
 
 def _masked(text: str, cuts: list[tuple[int, int]]) -> str:

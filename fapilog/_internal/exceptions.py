@@ -65,6 +65,7 @@ class _Teller:
         self._above: set[int] = set()
         self._left = MAX_EXCEPTIONS
         self._room = MAX_LOCALS_TEXT
+        self._walk = MAX_WALK
 
     def exception(self, error: BaseException, traceback: TracebackType | None, depth: int) -> dict[str, Any]:
         kind = type(error)
@@ -105,7 +106,7 @@ class _Teller:
         if id(error) in self._above:
             return "...[cut: cycle]"
         if depth >= MAX_DEPTH or self._left <= 0:
-            return f"...[cut: {_chain_length(error)} items]"
+            return f"...[cut: {self._chain_length(error)} items]"
         return self.exception(error, None, depth + 1)
 
     def _frames(self, traceback: TracebackType | None) -> list[Any]:
@@ -136,6 +137,15 @@ class _Teller:
         shown = plain.guarded(dict(items))
         self._room -= MAX_FRAME_TEXT - max(0, plain.room)
         return shown if isinstance(shown, dict) else {}
+
+    def _chain_length(self, error: BaseException | None) -> int:
+        """Return how many exceptions hang together from *error* on, as far as they are counted."""
+        seen: set[int] = set()
+        while error is not None and id(error) not in seen and self._walk > 0:
+            self._walk -= 1
+            seen.add(id(error))
+            error = _cause_of(error) or (None if _is_suppressed(error) else _context_of(error))
+        return max(1, len(seen))
 
 
 def _text(read: Any, kind: type) -> str:
@@ -169,12 +179,3 @@ def _notes(error: BaseException) -> list[str]:
         return [safe_text(given)]
     shown = [_cut(note) if type(note) is str else safe_text(note) for note in given[:MAX_NOTES]]
     return shown if len(given) <= MAX_NOTES else [*shown, f"...[cut: {len(given)} items]"]
-
-
-def _chain_length(error: BaseException | None) -> int:
-    """Return how many exceptions hang together from *error* on, as far as they are counted."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen and len(seen) < MAX_WALK:
-        seen.add(id(error))
-        error = _cause_of(error) or (None if _is_suppressed(error) else _context_of(error))
-    return len(seen)

@@ -20,6 +20,7 @@ LEVELS: dict[str, int] = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "WARN": 30, "E
 """Every accepted level name, in upper case, with its number."""
 
 SINKS = ("stdout", "stderr", "file")
+PATTERNS = ("bearer", "jwt", "card")
 LATER_SINKS = ("loki", "otlp")
 
 MAX_INTEGER = 2**63 - 1
@@ -196,6 +197,15 @@ def sink_names(value: object) -> tuple[str, ...]:
     return found
 
 
+def keys(value: object) -> tuple[str, ...]:
+    """Read `names`, each with a letter or digit in it."""
+    found = names(value)
+    for name in found:
+        if not any(map(str.isalnum, name)):
+            raise ConfigurationError(f"{name!r} is no name of a field: it has neither letters nor digits")
+    return found
+
+
 def labels(value: object) -> dict[str, str]:
     """Read `key=value,key=value`, or a mapping of texts; a value may hold `=` but no comma; empty text means none."""
     if isinstance(value, Mapping):
@@ -219,7 +229,10 @@ def patterns(value: object) -> tuple[str, ...]:
     In text the comma of a repeat such as `{1,3}` does not separate; any other comma in an expression is written `\x2c`.
     """
     found = names(re.split(r",(?![0-9]*\})", value) if isinstance(value, str) and value else value)
+    found = tuple(pattern.lower() if pattern.lower() in PATTERNS else pattern for pattern in found)
     for pattern in found:
+        if pattern not in PATTERNS and re.fullmatch(r"[A-Za-z]+", pattern) and (near := nearest(pattern.lower(), PATTERNS)):
+            raise ConfigurationError(f"{pattern!r} masks that word alone; did you mean {near}? (Otherwise write ({pattern}).)")
         try:
             if re.compile(pattern).match(""):
                 raise ConfigurationError(f"{pattern!r} matches nothing at all, so it would mask everywhere")

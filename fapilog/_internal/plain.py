@@ -45,11 +45,13 @@ if TYPE_CHECKING:
 OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 MAX_DEPTH = 32
 MAX_KEY = 1_024
+MAX_MEMBERS = 16  # of an object that may name its value itself
 MAX_ODD = 8_192  # characters of a text with lone surrogates
 MARGIN = 1_024  # characters beyond a cut that are still searched for secrets, so that none is cut in two
 RETRIES = 3
 
 _DICTS = frozenset((dict, OrderedDict, defaultdict, Counter))
+_NAMING = ("name", "key", "field", "header")
 _NATIVE = (datetime, date, time, UUID)
 _LISTS = (list, tuple, AbstractSet, deque, range, array, ValuesView, Sequence)
 #: The arguments of an exception, past whatever its class makes of them.
@@ -102,12 +104,13 @@ class Plain:
         return printable(f"{shown}...[cut: {size_in_bytes(text)} bytes]")
 
     def _bytes(self, value: Any) -> str:
-        room = max(0, self.room) // 4  # an odd byte becomes four characters
+        room = max(0, self.room)
         size = memoryview(value).nbytes
-        if size <= room:
-            return self.text(bytes_text(value, size))
+        text = bytes_text(value, room + MARGIN, mark=False)
+        if size <= room and len(text) <= room:  # an odd byte becomes four characters
+            return self.text(text)
         self.room = 0
-        shown = self._redactor.text(bytes_text(value, room + MARGIN, mark=False), cut=True)[:room]
+        shown = self._redactor.text(text[: room + MARGIN], cut=True)[:room]
         return f"{shown}...[cut: {size} bytes]"
 
     def _number(self, value: int) -> Any:
@@ -138,6 +141,12 @@ class Plain:
         return self._collection(value, kind, depth)
 
     def _collection(self, value: Any, kind: type, depth: int) -> Any:
+        if issubclass(kind, tuple):
+            if hasattr(kind, "geturl"):
+                return self.text(text_of(value.geturl()))
+            name = pair_name(value)
+            if name is not None and self._redactor.is_secret(name) and is_maskable(value[1]):
+                return [self.guarded(name, depth), MASK]
         fields = fields_of(value, kind)
         if fields is not None:
             return self._nested(fields, value, depth, self._mapping)
@@ -179,14 +188,16 @@ class Plain:
         plain: dict[str, Any] = {}
         names = Names()
         pairs = _pairs(value, self.left + 1)
-        named = _named_value(pairs)
+        named = named_value(pairs)
         for given, item in pairs:
             key = given.value if issubclass(type(given), enum.Enum) else given
             if self.left <= 0 or self.room <= 0:
                 plain[names.free("...", plain)] = _cut_mark(value)
                 break
             self.left -= 1
-            secret = self._redactor.is_secret(key) or (named is not None and key == "value" and self._redactor.is_secret(named))
+            secret = self._redactor.is_secret(key)
+            if named is not None and type(key) is str and key.lower() == "value":
+                secret = secret or self._redactor.is_secret(named)
             name = names.free(self.key(key), plain)
             plain[name] = MASK if secret and is_maskable(item) else self.guarded(item, depth)
         return plain
@@ -243,12 +254,12 @@ def pair_name(item: Any) -> str | bytes | None:
     return None
 
 
-def _named_value(pairs: Sequence[tuple[Any, Any]]) -> object:
-    """Return the name in an object of the form ``{"name": ..., "value": ...}``, as lists of headers and variables have."""
-    if not 2 <= len(pairs) <= 4:
+def named_value(pairs: Sequence[tuple[Any, Any]]) -> object:
+    """Return the name in an object like ``{"name": ..., "value": ...}``, as lists of headers, cookies and variables have."""
+    if not 2 <= len(pairs) <= MAX_MEMBERS:
         return None
-    found = {key: item for key, item in pairs if type(key) is str}
-    return found.get("name", found.get("key")) if "value" in found else None
+    found = {key.lower(): item for key, item in pairs if type(key) is str}
+    return next((found[name] for name in _NAMING if name in found), None) if "value" in found else None
 
 
 def _pairs(value: Any, limit: int) -> list[tuple[Any, Any]]:

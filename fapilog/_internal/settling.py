@@ -21,7 +21,6 @@ from fapilog.redaction import MASK, is_maskable, redaction
 
 HEAD_FIELDS = ("timestamp", "level", "event", "logger")
 SPECIAL = frozenset((*HEAD_FIELDS, *HUB_FIELDS, "exc_info", "stack_info"))
-_CLASHING = frozenset((*HEAD_FIELDS, *HUB_FIELDS, "exc_info", "stack_info"))
 _OUR_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{6})?Z")
 _STACK = structlog.processors.StackInfoRenderer(additional_ignores=["fapilog."])
 
@@ -45,11 +44,8 @@ def settled(fields: dict[str, Any], level: str, stamp: object, *, with_locals: b
         _exception_in_place(fields, with_locals=with_locals)
     if "stack_info" in fields:
         _stack_in_place(fields)
-    for name in [name for name in fields if name in _CLASHING]:
-        kept = name + "_"
-        while kept in fields:
-            kept += "_"
-        fields[kept] = fields.pop(name)
+    for name in [name for name in fields if name in SPECIAL]:
+        _keep(fields, name)
     _mask(fields)
     return stamp, fields
 
@@ -57,6 +53,15 @@ def settled(fields: dict[str, Any], level: str, stamp: object, *, with_locals: b
 def _fewer(fields: dict[str, Any]) -> dict[str, Any]:
     """Return the first fields, with a mark: more of them cost the caller more than a line is worth."""
     return {**dict(itertools.islice(fields.items(), MAX_FIELDS)), "...": f"...[cut: {len(fields)} items]"}
+
+
+def _keep(fields: dict[str, Any], name: str) -> None:
+    """Move a value of the user's out of the hub's way: under the same name with ``_`` added, or more of them."""
+    if name in fields:
+        kept = name + "_"
+        while kept in fields:
+            kept += "_"
+        fields[kept] = fields.pop(name)
 
 
 def _mask(fields: dict[str, Any]) -> None:
@@ -86,8 +91,7 @@ def _exception_in_place(fields: dict[str, Any], *, with_locals: bool) -> None:
             return
     del fields["exc_info"]
     if error is not None:
-        if "exception" in fields:
-            fields["exception_"] = fields["exception"]
+        _keep(fields, "exception")
         fields["exception"] = told(error, traceback if isinstance(traceback, TracebackType) else None, with_locals=with_locals)
 
 
@@ -104,4 +108,5 @@ def _stack_in_place(fields: dict[str, Any]) -> None:
     if given is None or issubclass(type(given), int):
         del fields["stack_info"]
         if given:
-            fields.setdefault("stack", _STACK(None, "", {"stack_info": True})["stack"])
+            _keep(fields, "stack")
+            fields["stack"] = _STACK(None, "", {"stack_info": True})["stack"]
