@@ -29,7 +29,8 @@ from uuid import UUID
 import orjson
 
 from fapilog._internal.forms import bytes_text, cut_text, safe_text, text_of
-from fapilog._internal.plain import MAX_DEPTH, OPTIONS, Names, Plain, is_safe_moment, named_value, pair_name
+from fapilog._internal.members import Names, named_value, pair_name
+from fapilog._internal.plain import MAX_DEPTH, OPTIONS, Plain, is_safe_moment
 from fapilog.redaction import redaction
 
 __all__ = ["MAX_DEPTH", "cut_text", "encode_open", "safe_text"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import timeit
 
@@ -202,6 +203,19 @@ def test_a_line_that_has_to_be_looked_at(text) -> None:
     redactor = Redactor()
     assert redactor.text(text) != text
     assert redactor.suspects(orjson.dumps({"event": text}))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text(st.sampled_from("abc\"\\' "), min_size=3, max_size=10), st.integers(min_value=1, max_value=3))
+def test_a_secret_in_json_in_json(secret: str, levels: int) -> None:
+    """Nothing of it is left, whatever signs it has and however deep the texts are in one another."""
+    text: str = json.dumps({"a": 1, "password": f"<{secret}>", "b": "kept"})
+    for _ in range(levels - 1):
+        text = json.dumps({"body": text, "c": 1})
+    shown = Redactor().text(text)
+    for _ in range(levels - 1):
+        shown = json.loads(shown)["body"]
+    assert json.loads(shown) == {"a": 1, "password": MASK, "b": "kept"}
 
 
 PIECES = st.sampled_from(

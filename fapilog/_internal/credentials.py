@@ -112,13 +112,19 @@ def _end_of_whole(text: str, start: int) -> int | None:
 
 
 def _end_of_quoted(text: str, mark: str, at: int) -> int:
-    """Return what is behind the next *mark* that is not escaped itself; the end of the text where there is none."""
-    while (at := text.find(mark, at)) >= 0:
+    """
+    Return what is behind the *mark* that closes a value; the end of the text where there is none.
+
+    A mark of m backslashes and a quotation mark stands m levels deep in texts within texts. There an escaped one has 2m + 1, and
+    each escaped backslash before it has 2m + 2 of them.
+    """
+    depth = len(mark) - 1
+    while (at := text.find(mark[-1], at)) >= 0:
         behind = at
         while text[behind - 1 : behind] == "\\":
             behind -= 1
-        if (at - behind) % 2 == 0:
-            return at + len(mark)
+        if (at - behind) % (2 * depth + 2) == depth:
+            return at + 1
         at += 1
     return len(text)
 

@@ -12,10 +12,9 @@ Invariants:
 from __future__ import annotations
 
 import enum
-import itertools
 from array import array
-from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence, ValuesView
+from collections import deque
+from collections.abc import Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timezone
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,7 @@ from fapilog._internal.forms import (
     size_in_bytes,
     text_of,
 )
+from fapilog._internal.members import Names, items_of, named_value, pair_name, pairs_of
 from fapilog.redaction import MASK, is_maskable, redaction
 
 if TYPE_CHECKING:
@@ -45,13 +45,9 @@ if TYPE_CHECKING:
 OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 MAX_DEPTH = 32
 MAX_KEY = 1_024
-MAX_MEMBERS = 16  # of an object that may name its value itself
 MAX_ODD = 8_192  # characters of a text with lone surrogates
 MARGIN = 1_024  # characters beyond a cut that are still searched for secrets, so that none is cut in two
-RETRIES = 3
 
-_DICTS = frozenset((dict, OrderedDict, defaultdict, Counter))
-_NAMING = ("name", "key", "field", "header")
 _NATIVE = (datetime, date, time, UUID)
 _LISTS = (list, tuple, AbstractSet, deque, range, array, ValuesView, Sequence)
 #: The arguments of an exception, past whatever its class makes of them.
@@ -187,7 +183,7 @@ class Plain:
     def _mapping(self, value: Any, depth: int) -> dict[str, Any]:
         plain: dict[str, Any] = {}
         names = Names()
-        pairs = _pairs(value, self.left + 1)
+        pairs = pairs_of(value, self.left + 1)
         named = named_value(pairs)
         for given, item in pairs:
             key = given.value if issubclass(type(given), enum.Enum) else given
@@ -212,7 +208,7 @@ class Plain:
 
     def _sequence(self, value: Any, depth: int) -> list[Any]:
         plain: list[Any] = []
-        for item in _items(value, self.left + 1):
+        for item in items_of(value, self.left + 1):
             if self.left <= 0 or self.room <= 0:
                 plain.append(_cut_mark(value))
                 break
@@ -230,82 +226,6 @@ class Plain:
             return self.value(item, depth)
         except Exception as error:
             return self.text(_named(item, error))
-
-
-class Names:
-    """Keeps the names of one object apart, in constant time for each."""
-
-    def __init__(self) -> None:
-        self._repeats: dict[str, int] = {}
-
-    def free(self, name: str, taken: Mapping[str, Any]) -> str:
-        """Return *name*, or if it is *taken*, the name with ``_`` and a count of its own."""
-        free = name
-        while free in taken:
-            self._repeats[name] = count = self._repeats.get(name, 0) + 1
-            free = f"{name}_{count if count > 1 else ''}"
-        return free
-
-
-def pair_name(item: Any) -> str | bytes | None:
-    """Return the first member of a list or tuple of two if it may be a name."""
-    if (type(item) is tuple or type(item) is list) and len(item) == 2 and isinstance(item[0], str | bytes):
-        return item[0]
-    return None
-
-
-def named_value(pairs: Sequence[tuple[Any, Any]]) -> object:
-    """Return the name in an object like ``{"name": ..., "value": ...}``, as lists of headers, cookies and variables have."""
-    if not 2 <= len(pairs) <= MAX_MEMBERS:
-        return None
-    found = {key.lower(): item for key, item in pairs if type(key) is str}
-    return next((found[name] for name in _NAMING if name in found), None) if "value" in found else None
-
-
-def _pairs(value: Any, limit: int) -> list[tuple[Any, Any]]:
-    """Return the first *limit* pairs of a mapping."""
-    kind = type(value)
-    for _ in range(RETRIES):
-        try:
-            if kind in _DICTS:
-                # A copy is made without running any other code, so another thread may change the dict as it likes.
-                return list(dict.copy(value).items()) if len(value) <= limit else list(itertools.islice(dict.items(value), limit))
-            pairs = _chained(value, limit) if kind is ChainMap else value.items()
-            return [(key, item) for key, item in itertools.islice(iter(pairs), limit)]
-        except RuntimeError:  # it changed its size meanwhile
-            continue
-    raise ValueError("it never stands still")
-
-
-def _chained(value: ChainMap[Any, Any], limit: int) -> Iterable[tuple[Any, Any]]:
-    """Return the first pairs of a chain, whose own iterator would copy all of it."""
-    found: dict[Any, Any] = {}
-    for mapping in value.maps:
-        for key, item in _pairs(mapping, limit):
-            found.setdefault(key, item)
-        if len(found) >= limit:
-            break
-    return found.items()
-
-
-def _items(value: Any, limit: int) -> list[Any]:
-    kind = type(value)
-    if kind is list or kind is tuple or issubclass(kind, array):
-        return list(value[:limit])
-    for _ in range(RETRIES):
-        try:
-            return list(itertools.islice(_iterator(value, kind), limit))
-        except RuntimeError:
-            continue
-    raise ValueError("it never stands still")
-
-
-def _iterator(value: Iterable[Any], kind: type) -> Any:
-    """Return an iterator over *value*; over what a subclass of list or tuple really holds."""
-    for base in (list, tuple, set, frozenset, deque):
-        if issubclass(kind, base):
-            return base.__iter__(value)  # type: ignore[arg-type]
-    return iter(value)
 
 
 def _is_encodable(text: str) -> bool:
