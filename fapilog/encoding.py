@@ -78,11 +78,13 @@ def encode_open(record: dict[str, Any], max_bytes: int, doubtful: dict[str, Any]
     Args:
         record: The fields, in the order they shall have; not empty.
         max_bytes: The most that the object may measure.
-        doubtful: The part of it that may hold anything at all; the whole of it by default. Every log call pays for this look.
+        doubtful: The part of it that may hold anything at all; the whole of it by default. Every log call pays for this look, so
+            a header in the text of a flat field is only found there beside one of the signs that are looked for.
     """
     redactor = redaction.current
     try:
         fast = record
+        careful = doubtful is None
         if len(record) > MAX_BRIEF:
             fast = _copied(record)
         for value in (record if doubtful is None else doubtful).values():
@@ -92,6 +94,7 @@ def encode_open(record: dict[str, Any], max_bytes: int, doubtful: dict[str, Any]
                     raise _TooMuchError
             elif kind not in _BRIEF and not (kind is list and len(value) <= MAX_FLAT and _is_flat(map(type, value))):
                 fast = _copied(record)
+                careful = True
                 break
         raw = b"" if redactor.rewrites else _dumps(fast, default, OPTIONS)
     except Exception:  # orjson refuses by several types, a user's object by any
@@ -99,7 +102,7 @@ def encode_open(record: dict[str, Any], max_bytes: int, doubtful: dict[str, Any]
     if (
         not raw
         or len(raw) > max_bytes
-        or ((EQUALS in raw or AT in raw or QUOTE in raw or BACKSLASH in raw or raw.find(b": ") >= 0) and redactor.suspects(raw))
+        or ((EQUALS in raw or AT in raw or QUOTE in raw or BACKSLASH in raw or careful) and redactor.suspects(raw))
     ):
         return _encoded_slowly(record, max_bytes)
     return raw[:-1]

@@ -85,7 +85,7 @@ def emit(
         record = {"timestamp": stamp, "level": level, "event": event, "logger": name, **fields}
         if name is None:
             del record["logger"]
-        brief = type(event) is str and len(event) <= MAX_TEXT  # as the other fields of ours are
+        brief = type(event) is str and len(event) <= MAX_TEXT and ": " not in event  # as the other fields of ours are
         head = encode_open(record, route.max_bytes, fields if brief else None)
     except structlog.DropEvent as drop:
         route.filtered += not isinstance(drop, Taken)

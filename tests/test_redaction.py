@@ -233,7 +233,7 @@ def test_any_text(text: str) -> None:
     """What `text()` changes, `suspects()` suspects in the encoded line: nothing slips past by the fast way."""
     redactor = Redactor()
     line = orjson.dumps({"event": text})
-    signs = any(sign in line for sign in b"=@'\\") or b": " in line
+    signs = any(sign in line for sign in b"=@'\\") or ": " in text
     assert redactor.text(text) == text or (signs and redactor.suspects(line))
 
 
