@@ -7,12 +7,13 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix lint bench clean
+.PHONY: help demo test matrix thorough lint bench clean
 
 help:
 	@echo "make demo    start Gunicorn with 4 workers, send 2,000 requests, stop it, count all 10,000 events"
 	@echo "make test    run the test suite on all cores"
 	@echo "make matrix  every server and worker class, every ending, every set-up, hundreds of recycled workers"
+	@echo "make thorough  what is left of any value: 20,000 examples, and what huge ones cost"
 	@echo "make lint    ruff check, ruff format --check, mypy"
 	@echo "make bench   cost of a log call beside structlog + orjson to a file"
 	@echo "make clean   remove .venv, caches and builds"
@@ -27,6 +28,9 @@ test: $(VENV)/.installed-dev
 
 matrix: $(VENV)/.installed-dev
 	$(PY) -m pytest -n auto -m "" tests/servers/test_matrix.py tests/servers/test_uvicorn.py tests/servers/test_recycling.py
+
+thorough: $(VENV)/.installed-dev
+	FAPILOG_TEST_FULL=1 $(PY) -m pytest -n auto tests/test_hostile_values.py tests/test_value_costs.py tests/test_redaction.py
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .

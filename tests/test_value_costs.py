@@ -98,6 +98,11 @@ def cost(tmp_path: Path, setup: str, call: str = 'log.info("e", value=value, sib
     return lines
 
 
+def chosen(cases: dict[str, Any]) -> list[str]:
+    """Return all names with `FAPILOG_TEST_FULL=1` (`make thorough`), else every fifth: each is a process that takes seconds."""
+    return list(cases) if FULL else list(cases)[::5]
+
+
 #: What makes `value`, and the size that a mark must name; None where the size of the whole cannot be told.
 VALUES: dict[str, tuple[str, str | None]] = {
     "text": ('value = "x" * HUGE', f"{HUGE} bytes"),
@@ -205,7 +210,7 @@ VALUES: dict[str, tuple[str, str | None]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(VALUES))
+@pytest.mark.parametrize("name", chosen(VALUES))
 def test_a_huge_value(name: str, tmp_path) -> None:
     """The caller is held for less than the bound, memory stays, and the mark names the original size."""
     setup, size = VALUES[name]
@@ -280,7 +285,7 @@ value = {n: n for n in range(M)}
 }
 
 
-@pytest.mark.parametrize("name", list(CALLS))
+@pytest.mark.parametrize("name", chosen(CALLS))
 def test_a_huge_call(name: str, tmp_path) -> None:
     """The same holds wherever the large thing stands, and for many of them at once; a sibling before them is whole."""
     setup, call = CALLS[name]
