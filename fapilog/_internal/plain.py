@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import itertools
 from array import array
-from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timezone
@@ -37,6 +37,7 @@ from fapilog._internal.forms import (
     size_in_bytes,
     text_of,
 )
+from fapilog._internal.mappings import RETRIES, pairs_of
 from fapilog.redaction import MASK, is_maskable, redaction
 
 if TYPE_CHECKING:
@@ -47,9 +48,7 @@ MAX_DEPTH = 32
 MAX_KEY = 1_024
 MAX_ODD = 8_192  # characters of a text with lone surrogates
 MARGIN = 1_024  # characters beyond a cut that are still searched for secrets, so that none is cut in two
-RETRIES = 3
 
-_DICTS = frozenset((dict, OrderedDict, defaultdict, Counter))
 _NATIVE = (datetime, date, time, UUID)
 _LISTS = (list, tuple, AbstractSet, deque, range, array, ValuesView, Sequence)
 #: The arguments of an exception, past whatever its class makes of them.
@@ -178,7 +177,7 @@ class Plain:
     def _mapping(self, value: Any, depth: int) -> dict[str, Any]:
         plain: dict[str, Any] = {}
         names = Names()
-        pairs = _pairs(value, self.left + 1)
+        pairs = pairs_of(value, self.left + 1)
         named = _named_value(pairs)
         for given, item in pairs:
             key = given.value if issubclass(type(given), enum.Enum) else given
@@ -249,32 +248,6 @@ def _named_value(pairs: Sequence[tuple[Any, Any]]) -> object:
         return None
     found = {key: item for key, item in pairs if type(key) is str}
     return found.get("name", found.get("key")) if "value" in found else None
-
-
-def _pairs(value: Any, limit: int) -> list[tuple[Any, Any]]:
-    """Return the first *limit* pairs of a mapping."""
-    kind = type(value)
-    for _ in range(RETRIES):
-        try:
-            if kind in _DICTS:
-                # A copy is made without running any other code, so another thread may change the dict as it likes.
-                return list(dict.copy(value).items()) if len(value) <= limit else list(itertools.islice(dict.items(value), limit))
-            pairs = _chained(value, limit) if kind is ChainMap else value.items()
-            return [(key, item) for key, item in itertools.islice(iter(pairs), limit)]
-        except RuntimeError:  # it changed its size meanwhile
-            continue
-    raise ValueError("it never stands still")
-
-
-def _chained(value: ChainMap[Any, Any], limit: int) -> Iterable[tuple[Any, Any]]:
-    """Return the first pairs of a chain, whose own iterator would copy all of it."""
-    found: dict[Any, Any] = {}
-    for mapping in value.maps:
-        for key, item in _pairs(mapping, limit):
-            found.setdefault(key, item)
-        if len(found) >= limit:
-            break
-    return found.items()
 
 
 def _items(value: Any, limit: int) -> list[Any]:
