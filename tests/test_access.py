@@ -200,7 +200,7 @@ def test_a_request_through_the_middleware(events) -> None:
     ],
 )
 def test_what_the_application_sends(events, messages, expected) -> None:
-    """The status, all bytes of the body, whether its end is missing; an application that sends nothing made the server answer 500."""
+    """Status, all bytes of the body, whether its end is missing; an application that sends nothing made the server answer 500."""
     serve(app_sending(*messages))
     assert [(event["status"], event["bytes"], event.get("aborted")) for event in events] == [expected]
 

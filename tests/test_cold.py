@@ -68,7 +68,7 @@ def test_a_sampling_rule_from_the_first_call_on(tmp_path, first) -> None:
 for _ in range({calls}):
     log.info("e")
 fapilog.flush(10)
-print(fapilog.statistics().queue.refused)
+print(fapilog.statistics().refused)
 """
     printed, lines = run(code, tmp_path, FAPILOG_SAMPLING="e=1/1h")
     assert [line["event"] for line in lines] == ["e"]
@@ -196,20 +196,69 @@ def then(function, do):
 """
 
 
-@pytest.mark.parametrize("moment", ["bootstrap.load_settings", "bootstrap._check", "starting.parse_levels", "starting.sampler_of"])
+@pytest.mark.parametrize(
+    "moment", ["bootstrap.load_settings", "bootstrap._check", "starting.parse_levels", "starting.sampler_of"]
+)
 def test_a_log_call_from_the_midst_of_set_up(tmp_path, moment) -> None:
     """It obeys the environment as any other."""
     where, _, name = moment.partition(".")
     code = f"""{DURING}
+told = []
 def tell():
-    log.info("card 4111111111111111", tenant_code="zq")
-    log.debug("never")
+    if not told:
+        told.append(1)
+        log.info("card 4111111111111111", tenant_code="zq")
+        log.debug("never")
 
 {moment} = then({where}.{name}, tell)
 log.info("first")
 """
     _, lines = run(code, tmp_path, **SECRETS)
     assert [(line["event"], line.get("tenant_code")) for line in lines] == [("card ***", "***"), ("first", None)]
+
+
+def test_set_up_that_always_logs(tmp_path) -> None:
+    """It comes to its end, and no event is lost."""
+    code = f"""{DURING}
+told = 0
+def tell():
+    global told
+    told += 1
+    log.info("from set-up", password="zq")
+
+bootstrap._check = then(bootstrap._check, tell)
+log.info("first")
+print(told)
+"""
+    printed, lines = run(code, tmp_path)
+    assert 1 <= int(printed) <= 20
+    assert [line["event"] for line in lines].count("from set-up") == int(printed)
+    assert [line["event"] for line in lines].count("first") == 1
+    assert {line.get("password", "***") for line in lines} == {"***"}
+
+
+@pytest.mark.parametrize("thread", [True, False], ids=["on another thread", "on the same"])
+@pytest.mark.parametrize("moment", ["starting.parse_levels", "starting.sampler_of"])
+def test_a_log_call_in_the_midst_of_configure_logging(tmp_path, moment, thread) -> None:
+    """It obeys what that call says, as do those that follow."""
+    code = f"""{DURING}
+told = []
+def tell():
+    if not told:
+        told.append(1)
+        if {thread}:
+            other = threading.Thread(target=log.debug, args=("card 4111111111111111",), kwargs={{"tenant_code": "zq"}})
+            other.start()
+            other.join()
+        else:
+            log.debug("card 4111111111111111", tenant_code="zq")
+
+{moment} = then({moment}, tell)
+fapilog.configure_logging(level="DEBUG", redact_keys=["tenant_code"], redact_patterns=["card"])
+log.debug("card 4111111111111111", tenant_code="zq")
+"""
+    _, lines = run(code, tmp_path, FAPILOG_LEVEL="ERROR")
+    assert [(line["event"], line["tenant_code"]) for line in lines] == [("card ***", "***")] * 2
 
 
 # ---- set-up that says otherwise
@@ -226,7 +275,7 @@ for n in range(3):
     lines = [json.loads(line) for line in ran_well(result).splitlines() if line.startswith("{")]
     assert [(line["n"], line["password"]) for line in lines if line["event"] == "x"] == [(n, "***") for n in range(3)]
     assert "no" not in [line["event"] for line in lines]
-    assert result.stderr.count("LOUD") == result.stderr.count("defaults") == 1, result.stderr
+    assert result.stderr.count("FAPILOG_LEVEL='LOUD'") == result.stderr.count("going on with the defaults") == 1, result.stderr
 
 
 def test_configure_logging_after_the_first_event(tmp_path) -> None:
@@ -251,7 +300,7 @@ import structlog
 from fapilog._internal.route import route
 from fapilog.bootstrap import use_worker
 if {worker}:
-    use_worker(fapilog.QueueWorker(fapilog.EventQueue(), []))
+    use_worker(fapilog.QueueWorker([]))
 structlog.configure(processors=[structlog.processors.add_log_level, fapilog.queue_sink])
 structlog.get_logger().info("x")
 assert not route.configured
