@@ -89,7 +89,8 @@ class Cold:
 
     It stands there because every log call looks there first, so that no call pays for the question once the answer is known. What
     the environment says (levels, rules, redaction) holds for that first call too: until then the gates let everything pass, and
-    are asked again here.
+    are asked again here. It holds also for a call on another thread, which waits, and for one in a signal handler in the midst
+    of set-up, which does all of that itself.
     """
 
     def __init__(self) -> None:
