@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 MARK = "fapilog.exchange"
 _SHUTDOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 _ID = b"x-request-id"
+_FINAL = frozenset(("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers"))
 _TOLD = frozenset((b"user-agent", b"referer"))
 FORBIDDEN = 403  # what a server answers when a websocket is closed before it was accepted
 SWITCHING_PROTOCOLS = 101
@@ -137,7 +138,10 @@ class _Exchange(Exchange):
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = None
-        for name, value in scope.get("headers", ()):
+        headers = scope.get("headers", ())
+        if not isinstance(headers, list | tuple):  # an iterator would be empty for the application
+            headers = scope["headers"] = list(headers)
+        for name, value in headers:
             if name == _ID:
                 given = value
         client = scope.get("client")
@@ -160,8 +164,16 @@ class _Exchange(Exchange):
         """Hand on a message to the client, with the request's id where the response begins; take note of what the server took."""
         raise NotImplementedError
 
+    def over(self, status: int = 0) -> None:
+        if status and self.status and self.close_code is None:
+            self.aborted = True
+        super().over(status)
+
     def _with_id(self, message: Message) -> Message:
         headers = message.get("headers", ())
+        if not isinstance(headers, list | tuple):  # an iterator would be empty for the server
+            headers = list(headers)
+            message = {**message, "headers": headers}
         for name, value in headers:
             if len(name) == len(_ID) and name.lower() == _ID:
                 self.request_id = text(value)
@@ -193,30 +205,37 @@ def _found_route(source: tuple[Scope, str]) -> str:
 class _Response(_Exchange):
     """One HTTP request and its response."""
 
-    __slots__ = ("_headers", "_trailers")
+    __slots__ = ("_headers", "_last", "_trailers")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(scope, receive, send)
         self._headers: Any = ()
+        self._last = False
         self._trailers = False
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if message["type"] == "http.disconnect" and not self.status:
-            self.over(CLIENT_LEFT)
+        if message["type"] == "http.disconnect":
+            if not self.status:
+                self.over(CLIENT_LEFT)
+            elif not self._last:  # some servers say so of a response that is complete, before `send()` has come back
+                self.aborted = True
         return message
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.response.body":
+            self._last = not message.get("more_body", False)
             await self._send(message)
-            self._body(len(message.get("body", b"")), more=message.get("more_body", False))
+            self._body(len(message.get("body", b"")), more=not self._last)
         elif kind == "http.response.start" and not 100 <= message.get("status", 0) < 200:  # not an informational one
-            await self._send(self._with_id(message))
+            message = self._with_id(message)
+            await self._send(message)
             self.status = message["status"]
-            self._headers = message.get("headers", ())
+            self._headers = message["headers"]
             self._trailers = message.get("trailers", False)
         else:
+            self._last = kind in _FINAL and not (message.get("more_body", False) or message.get("more_trailers", False))
             await self._send(message)
             self._extended(kind, message)
 

@@ -23,6 +23,7 @@ from fapilog._internal.gates import gates
 from fapilog._internal.notes import note
 from fapilog._internal.queue import queue_sink
 from fapilog._internal.route import route, settle
+from fapilog._internal.starting import follow
 from fapilog._internal.state import Spec
 from fapilog._internal.threaded import ThreadedSink
 from fapilog.coordinator import coordinator
@@ -253,7 +254,14 @@ def _capture_stdlib() -> None:
 
 
 def _configure_from_environment() -> None:
-    """Configure for an event that came before `configure_logging()`: from the environment, or, if that is wrong, by defaults."""
+    """
+    Configure for an event that came before `configure_logging()`: from the environment, or, if that is wrong, by defaults.
+
+    For one that comes in the midst of set-up, on another thread or in a signal handler, do what that is about to do.
+    """
+    if coordinator.spec is not None and not route.configured:
+        follow(coordinator.spec)
+        return
     try:
         configure_logging()
     except ConfigurationError as error:

@@ -73,10 +73,11 @@ class WsgiExchange(Exchange):
     Attributes:
         context: In which the application runs.
         body: The request's input: the same object wherever a server speaks of this request.
+        complete: Whether the server has asked for all of the response's body.
         logged: Whether a server's adapter has logged the access event.
     """
 
-    __slots__ = ("_announced", "_begun", "body", "context", "logged")
+    __slots__ = ("_announced", "_begun", "body", "complete", "context", "logged")
 
     def __init__(self, environ: Environ) -> None:
         super().__init__(
@@ -89,14 +90,21 @@ class WsgiExchange(Exchange):
         )
         self.context = copy_context()
         self.body = environ.get("wsgi.input")
+        self.complete = False
         self.logged = False
         self._begun = False
-        self._announced = 0
+        self._announced = -1
 
     @property
     def claimed(self) -> bool:
         """Whether a middleware logs the access event, or leaves it out: then no server's adapter does."""
         return self.wanted or self.excluded
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the response has begun and is not at its end: if nothing follows, it was broken off."""
+        by_length = 0 <= self._announced <= self.body_bytes
+        return self._begun and not (self.complete or by_length or self.method == "HEAD")
 
     def serve(self, app: App, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run *app* and return its response; the server is to close it."""
@@ -106,7 +114,7 @@ class WsgiExchange(Exchange):
             write = start_response(status, headers, *exc_info)
             self.status = _number(status[:3])
             self.route.keep()
-            self._announced = next((_number(value) for name, value in headers if name.lower() == "content-length"), 0)
+            self._announced = next((_number(value) for name, value in headers if name.lower() == "content-length"), -1)
             return self._counting(write)
 
         self.context.run(self.bind)
@@ -141,9 +149,9 @@ class WsgiExchange(Exchange):
     def _file(self, body: Any) -> Iterable[bytes]:
         """Hand a file on, which only the server knows how to send; *body* tells when it is closed."""
         close = getattr(body, "close", None)
-        self._begun = True
+        self._begun = self.complete = True  # as far as is known
         if self.method != "HEAD":
-            self.body_bytes = self._announced
+            self.body_bytes = max(0, self._announced)
 
         def closing() -> None:
             self.close(close)
@@ -165,7 +173,7 @@ class WsgiExchange(Exchange):
         """Log the access event of a response that ended in an exception; it may still be closed."""
         if not self._begun:  # the server has not sent the headers either
             self.status = SERVER_ERROR
-        self.context.run(self.over, SERVER_ERROR)
+        self._over()
 
     def close(self, close: Callable[[], object] | None) -> None:
         """Close the application's response, log the access event, and let go of the request."""
@@ -173,8 +181,12 @@ class WsgiExchange(Exchange):
             if close is not None:
                 self.context.run(close)
         finally:
-            self.context.run(self.over, SERVER_ERROR)
+            self._over()
             self._end()
+
+    def _over(self) -> None:
+        self.aborted = self.unfinished
+        self.context.run(self.over, SERVER_ERROR)
 
     def _end(self) -> None:
         self.context.run(self.unbind)  # else context and exchange would hold each other
@@ -213,6 +225,7 @@ class _Body:
             chunk: bytes = self._run(next, self._chunks)
             self._exchange.count(chunk)
         except StopIteration:
+            self._exchange.complete = True
             raise
         except BaseException:
             self._exchange.fail()

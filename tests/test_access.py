@@ -189,20 +189,20 @@ def test_a_request_through_the_middleware(events) -> None:
 @pytest.mark.parametrize(
     ("messages", "expected"),
     [
-        ([START, body()], (200, 0)),
-        ([START, body(b"ab", more=True), body(b"cd", more=True), body(b"e")], (200, 5)),
-        ([START, {"type": "http.response.body"}], (200, 0)),
-        ([START, body(b"ab", more=True)], (200, 2)),
-        ([START], (200, 0)),
-        ([{"type": "http.response.start", "status": 304}, body()], (304, 0)),
-        ([], (500, 0)),
-        ([START, body(b"ab"), body(b"late")], (200, 2)),
+        ([START, body()], (200, 0, None)),
+        ([START, body(b"ab", more=True), body(b"cd", more=True), body(b"e")], (200, 5, None)),
+        ([START, {"type": "http.response.body"}], (200, 0, None)),
+        ([START, body(b"ab", more=True)], (200, 2, True)),
+        ([START], (200, 0, True)),
+        ([{"type": "http.response.start", "status": 304}, body()], (304, 0, None)),
+        ([], (500, 0, None)),
+        ([START, body(b"ab"), body(b"late")], (200, 2, None)),
     ],
 )
 def test_what_the_application_sends(events, messages, expected) -> None:
-    """The status and all bytes of the body; an application that sends nothing made the server answer 500."""
+    """Status, all bytes of the body, whether its end is missing; an application that sends nothing made the server answer 500."""
     serve(app_sending(*messages))
-    assert [(event["status"], event["bytes"]) for event in events] == [expected]
+    assert [(event["status"], event["bytes"], event.get("aborted")) for event in events] == [expected]
 
 
 def test_a_body_in_answer_to_head(events) -> None:
@@ -229,6 +229,25 @@ def test_a_request_id_of_the_applications(events, name) -> None:
     sent = serve(app_sending(own, body()), scope_of(headers=[(b"x-request-id", b"asked")]))
     assert sent[0] is own
     assert events[0]["request_id"] == "theirs é"
+
+
+@pytest.mark.parametrize("own", [[], [(b"x-request-id", b"theirs")]])
+def test_headers_that_can_be_iterated_once(events, own) -> None:
+    """The specification allows an iterator, in the scope as in the response: the application and the server get every header."""
+    asked = [(b"a", b"b"), (b"user-agent", b"browser")]
+    given = [(b"content-length", b"7"), *own]
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend(scope["headers"])
+        await send({**START, "headers": (header for header in given)})
+        await send(PATH)
+
+    (start, _) = serve(app, scope_of(headers=iter(asked)))
+    assert seen == asked
+    (event,) = events
+    assert (event["user_agent"], event["bytes"]) == ("browser", 7)
+    assert list(start["headers"]) == [*given, *([] if own else [(b"x-request-id", event["request_id"].encode())])]
 
 
 LENGTH: dict[str, Any] = {**START, "headers": [(b"Content-Length", b"7")]}
@@ -301,6 +320,39 @@ def test_a_client_that_has_left(events, before, status, fails) -> None:
     with contextlib.suppress(RuntimeError):
         serve(app)
     assert [(event["status"], event["bytes"]) for event in events] == [(status, 2 if len(before) == 2 else 0)]
+    assert [event.get("aborted") for event in events] == [True if before and body(b"ab") not in before else None]
+
+
+def test_a_client_that_leaves_an_application_that_goes_on(events) -> None:
+    """The response is marked as broken off, though the application sends it to its end."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(body(b"ab", more=True))
+        await receive()
+        await send(body(b"cd"))
+
+    serve(app)
+    assert [(event["status"], event["aborted"]) for event in events] == [(200, True)]
+
+
+@pytest.mark.parametrize("last", [body(b"ab"), {"type": "http.response.pathsend", "path": "/some/file"}])
+def test_a_disconnect_that_comes_with_the_end(events, last) -> None:
+    """A response whose last message the server is taking is not broken off."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(last)
+
+    middleware = FapilogMiddleware(app)
+    scope = scope_of()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] != START["type"]:
+            assert (await scope["fapilog.exchange"].receive())["type"] == "http.disconnect"
+
+    asyncio.run(middleware(scope, no_message, send))
+    assert [(event["status"], "aborted" in event) for event in events] == [(200, False)]
 
 
 @pytest.mark.parametrize("before", [[], [START], [START, body(b"ab", more=True)], [START, body(b"ab")]])
@@ -318,6 +370,7 @@ def test_an_application_that_raises(events, before, error) -> None:
     none = 499 if error is asyncio.CancelledError else 500
     (event,) = events
     assert (event["status"], event["bytes"]) == (200 if before else none, 2 if len(before) == 2 else 0)
+    assert event.get("aborted") == (True if before and body(b"ab") not in before else None)
 
 
 def test_a_client_that_is_gone_while_the_application_sends(events) -> None:
@@ -329,7 +382,7 @@ def test_a_client_that_is_gone_while_the_application_sends(events) -> None:
 
     with pytest.raises(OSError, match="gone"):
         asyncio.run(FapilogMiddleware(app_sending(START, body(b"ab")))(scope_of(), no_message, send))
-    assert [event["status"] for event in events] == [200]
+    assert [(event["status"], event["aborted"]) for event in events] == [(200, True)]
 
 
 def test_a_start_of_the_response_that_the_server_refuses(events) -> None:

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import decimal
 import enum
+import importlib
 import json
 import re
 import time
@@ -471,3 +472,48 @@ def test_the_cost_of_a_huge_value() -> None:
     began = time.perf_counter()
     encoded({"event": "e", "value": "x" * 20_000_000})
     assert time.perf_counter() - began < 1
+
+
+MULTIPLE = [("a", "1"), ("a", "2"), ("token", "zq1"), ("b", "3"), ("token", "zq2")]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "starlette.datastructures.MultiDict",
+        "starlette.datastructures.QueryParams",
+        "starlette.datastructures.FormData",
+        "httpx.QueryParams",
+        "httpx.Headers",
+        "werkzeug.datastructures.MultiDict",
+        "werkzeug.datastructures.ImmutableMultiDict",
+        "werkzeug.datastructures.CombinedMultiDict",
+        "werkzeug.datastructures.Headers",
+    ],
+)
+def test_a_mapping_with_several_values_for_a_key(kind: str) -> None:
+    """All are shown, in names of their own, and what is secret is masked each time."""
+    module, _, name = kind.rpartition(".")
+    pytest.importorskip(module.partition(".")[0])
+    made: Any = getattr(importlib.import_module(module), name)
+    if name == "CombinedMultiDict":
+        single = importlib.import_module(module).MultiDict
+        value = made([single([pair]) for pair in MULTIPLE])
+    else:
+        value = made(MULTIPLE)
+    shown = one(value)
+    assert {key.lower(): item for key, item in shown.items()} == {"a": "1", "a_": "2", "token": "***", "b": "3", "token_": "***"}
+
+
+def test_a_mapping_of_django_with_several_values_for_a_key() -> None:
+    """All are shown; a key without any has an empty list."""
+    datastructures = pytest.importorskip("django.utils.datastructures")
+    assert one(datastructures.MultiValueDict({"a": [1, 2], "none": []})) == {"a": 1, "a_": 2, "none": []}
+
+
+def test_a_mapping_with_very_many_values_for_a_key() -> None:
+    """It is cut as any other."""
+    structures = pytest.importorskip("starlette.datastructures")
+    shown = decoded({"value": structures.MultiDict([("a", n) for n in range(20_000)])})["value"]
+    assert shown["..."].startswith("...[cut: ")
+    assert len(shown) <= 5_001

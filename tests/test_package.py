@@ -21,7 +21,7 @@ MODULES = {
 #: From the bottom up; a module imports only modules of lines above its own. `fapilog` itself and empty packages stand outside.
 LAYERS = """
 fapilog.errors fapilog.identity fapilog._internal.credentials fapilog._internal.accounting fapilog._internal.forms
-fapilog._internal.members
+fapilog._internal.members fapilog._internal.mappings
 fapilog.redaction
 fapilog._internal.notes fapilog._internal.plain
 fapilog._internal.native fapilog._internal.owner fapilog._internal.exceptions fapilog._internal.kin

@@ -124,6 +124,14 @@ def test_an_application_of_a_websocket_that_raises(events, messages, status, cod
         connect(saying(*messages, error=error))
     none = 499 if error is asyncio.CancelledError else status
     assert [(event["status"], event.get("close_code")) for event in events] == [(status if messages else none, code)]
+    assert "aborted" not in events[0]
+
+
+@pytest.mark.parametrize("incoming", [[], [left(1006)]])
+def test_a_refusal_that_is_broken_off(events, incoming) -> None:
+    """It is marked; of a connection that was open, the code of its close tells how it ended."""
+    connect(saying({**DENIED, "headers": iter([(b"a", b"b")])}, *([WAIT] if incoming else [])), *incoming)
+    assert [(event["status"], event["aborted"]) for event in events] == [(401, True)]
 
 
 def test_what_is_logged_while_a_websocket_is_open(events) -> None:

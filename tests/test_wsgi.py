@@ -145,19 +145,19 @@ def calling_write(*chunks: bytes, error: BaseException | None = None) -> Any:
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        pytest.param(lambda error: generating(error=error, before=True), (500, 0), id="before the response"),
-        pytest.param(lambda error: generating(error=error), (500, 0), id="before the first chunk"),
-        pytest.param(lambda error: generating(b"abc", error=error), (200, 3), id="after a chunk"),
-        pytest.param(lambda error: calling_write(error=error), (500, 0), id="before anything was written"),
-        pytest.param(lambda error: calling_write(b"ab", error=error), (200, 2), id="after something was written"),
+        pytest.param(lambda error: generating(error=error, before=True), (500, 0, None), id="before the response"),
+        pytest.param(lambda error: generating(error=error), (500, 0, None), id="before the first chunk"),
+        pytest.param(lambda error: generating(b"abc", error=error), (200, 3, True), id="after a chunk"),
+        pytest.param(lambda error: calling_write(error=error), (500, 0, None), id="before anything was written"),
+        pytest.param(lambda error: calling_write(b"ab", error=error), (200, 2, True), id="after something was written"),
     ],
 )
 def test_an_application_that_raises(events, make, expected, error) -> None:
-    """The error passes; one event, with the status that was begun, else 500; nothing of the request stays behind."""
+    """The error passes; one event, `aborted` with the status that was begun, else 500; nothing of the request stays behind."""
     with pytest.raises(type(error)) as caught:
         Server().serve(FapilogMiddleware(make(error)))
     assert caught.value is error
-    assert [(event["status"], event["bytes"]) for event in events] == [expected]
+    assert [(event["status"], event["bytes"], event.get("aborted")) for event in events] == [expected]
     assert fapilog.get_contextvars() == {}
 
 
@@ -193,7 +193,7 @@ def test_exc_info_after_the_headers_have_gone(events) -> None:
 
     with pytest.raises(RuntimeError, match="half-way"):
         Server().serve(FapilogMiddleware(app))
-    assert [(event["status"], event["bytes"]) for event in events] == [(200, 2)]
+    assert [(event["status"], event["bytes"], event["aborted"]) for event in events] == [(200, 2, True)]
 
 
 def test_a_client_that_leaves(events) -> None:
@@ -214,7 +214,28 @@ def test_a_client_that_leaves(events) -> None:
 
     Server().serve(FapilogMiddleware(app), chunks=3)
     assert closed == [True]
-    assert [(event["status"], event["bytes"]) for event in events] == [(200, 4)]  # zip() takes one more, as a server does
+    (event,) = events
+    assert (event["status"], event["bytes"], event["aborted"]) == (200, 4, True)  # zip() takes one more, as a server does
+
+
+@pytest.mark.parametrize(
+    ("method", "length", "chunks", "aborted"),
+    [
+        ("GET", None, 2, True),  # the server has not asked for the end
+        ("GET", None, 9, False),
+        ("GET", "4", 9, False),
+        ("GET", "3", 2, False),  # all that was announced: what is behind it is not for the client
+        ("GET", "4", 2, True),
+        ("GET", "5", 2, True),
+        ("HEAD", None, 2, False),
+        ("GET", None, 0, True),
+    ],
+)
+def test_a_body_that_is_not_asked_for_to_its_end(events, method, length, chunks, aborted) -> None:
+    """It was broken off, unless everything announced has gone, or nothing of it was wanted."""
+    app = answering(*[b"x"] * 4, headers=[] if length is None else [("Content-Length", length)])
+    Server().serve(FapilogMiddleware(app), environ_of(REQUEST_METHOD=method), chunks=chunks)
+    assert [event.get("aborted", False) for event in events] == [aborted]
 
 
 @pytest.mark.parametrize(("method", "count"), [("HEAD", 0), ("GET", 5)])

@@ -5,7 +5,7 @@ Invariants:
 
 1. Its fields are these, whatever the server: `method`, `path`, `query`, `status` (int), `bytes` of the body (int), `duration_ms`
    (float), `client`, `user_agent`, `referer`, `request_id`; and `route` where a framework has found one, `close_code` (int) of a
-   websocket.
+   websocket, `aborted` (true) of a response that began and did not come to its end.
 2. No header is in it but those three; secrets in a query are masked as in every event (`redaction`).
 3. Text from the network is decoded as UTF-8 with replacement characters; what it holds cannot break the line, which is JSON.
 """
@@ -48,6 +48,7 @@ class Access:
         seconds: How long it took.
         route: The template of the path, such as ``/items/{n}``; empty where there is none.
         close_code: Of a websocket that was open.
+        aborted: Whether the response began and did not come to its end.
     """
 
     method: str
@@ -62,6 +63,7 @@ class Access:
     seconds: float = 0.0
     route: str = ""
     close_code: int | None = None
+    aborted: bool = False
 
     def log(self) -> None:
         """Log it; any thread, never raises an `Exception`."""
@@ -83,6 +85,8 @@ class Access:
             fields["route"] = self.route
         if self.close_code is not None:
             fields["close_code"] = self.close_code
+        if self.aborted:
+            fields["aborted"] = True
         emit(INFO, "info", LOGGER, EVENT, {}, fields, processors)
 
 

@@ -129,6 +129,7 @@ class Exchange:
         status: Of the response; 0 as long as it has not begun.
         body_bytes: Of its body, so far.
         close_code: Of a websocket that was open and is closed.
+        aborted: Whether the response began and did not come to its end, as far as is known.
         began: When, on the monotonic clock.
         wanted: Whether a middleware of ours, at any depth around the application, logs the access event.
         excluded: Whether one of them leaves the path out.
@@ -137,7 +138,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_source", "_tokens", "began", "body_bytes", "client", "close_code", "done", "excluded"),
+        *("_source", "_tokens", "aborted", "began", "body_bytes", "client", "close_code", "done", "excluded"),
         *("method", "path", "request_id", "route", "status", "wanted"),
     )
 
@@ -151,6 +152,7 @@ class Exchange:
         self.status = 0
         self.body_bytes = 0
         self.close_code: int | None = None
+        self.aborted = False
         self.wanted = False
         self.excluded = False
         self.done = False
@@ -201,6 +203,7 @@ class Exchange:
                 time.monotonic() - self.began,
                 self.route.keep(),
                 self.close_code,
+                self.aborted,
             ).log()
 
     def _told(self, source: Any) -> tuple[str, str, str]:

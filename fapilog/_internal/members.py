@@ -1,12 +1,13 @@
 """
-What a collection holds, read without changing it, in bounded time, and while other threads may change it.
+What a collection holds, read without changing it, in bounded time, and while other threads may change it; mappings have a room of
+their own (`mappings`).
 """
 
 from __future__ import annotations
 
 import itertools
 from array import array
-from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 RETRIES = 3
 MAX_MEMBERS = 16  # of an object that may name its value itself
-_DICTS = frozenset((dict, OrderedDict, defaultdict, Counter))
 _NAMING = ("name", "key", "field", "header")
 
 
@@ -46,32 +46,6 @@ def named_value(pairs: Sequence[tuple[Any, Any]]) -> object:
         return None
     found = {key.lower(): item for key, item in pairs if type(key) is str}
     return next((found[name] for name in _NAMING if name in found), None) if "value" in found else None
-
-
-def pairs_of(value: Any, limit: int) -> list[tuple[Any, Any]]:
-    """Return the first *limit* pairs of a mapping."""
-    kind = type(value)
-    for _ in range(RETRIES):
-        try:
-            if kind in _DICTS:
-                # A copy is made without running any other code, so another thread may change the dict as it likes.
-                return list(dict.copy(value).items()) if len(value) <= limit else list(itertools.islice(dict.items(value), limit))
-            pairs = _chained(value, limit) if kind is ChainMap else value.items()
-            return [(key, item) for key, item in itertools.islice(iter(pairs), limit)]
-        except RuntimeError:  # it changed its size meanwhile
-            continue
-    raise ValueError("it never stands still")
-
-
-def _chained(value: ChainMap[Any, Any], limit: int) -> Iterable[tuple[Any, Any]]:
-    """Return the first pairs of a chain, whose own iterator would copy all of it."""
-    found: dict[Any, Any] = {}
-    for mapping in value.maps:
-        for key, item in pairs_of(mapping, limit):
-            found.setdefault(key, item)
-        if len(found) >= limit:
-            break
-    return found.items()
 
 
 def items_of(value: Any, limit: int) -> list[Any]:

@@ -36,7 +36,8 @@ from fapilog._internal.forms import (
     size_in_bytes,
     text_of,
 )
-from fapilog._internal.members import Names, items_of, named_value, pair_name, pairs_of
+from fapilog._internal.mappings import pairs_of
+from fapilog._internal.members import Names, items_of, named_value, pair_name
 from fapilog.redaction import MASK, is_maskable, redaction
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ALL_PASS = -1  # the level of all gates until somebody has configured
 DEFAULT_LEVEL = 20
+MAX_DEPTH = 8  # of set-ups in one another
 PATIENCE = 1.0  # seconds that a thread waits for another one's set-up
 
 
@@ -88,11 +89,13 @@ class Cold:
 
     It stands there because every log call looks there first, so that no call pays for the question once the answer is known. What
     the environment says (levels, rules, redaction) holds for that first call too: until then the gates let everything pass, and
-    are asked again here.
+    are asked again here. It holds also for a call on another thread, which waits, and for one in a signal handler in the midst
+    of set-up, which does all of that itself.
     """
 
     def __init__(self) -> None:
         self._thread = 0
+        self._depth = 0
 
     def stops(
         self, levelno: int, event: object, refuse: Callable[[Reason], object], name: str | EllipsisType | None = ...
@@ -110,19 +113,30 @@ class Cold:
     def settle(self) -> None:
         """Configure, or wait until the thread that does is done with it."""
         me = thread_id()
-        if route.configured or route.begin is None:
+        begin = route.begin
+        if route.configured or begin is None:
             return
         # A test-and-set without a call between the two, hence atomic under the GIL.
-        if not self._thread:
+        thread = self._thread
+        if not thread or thread == me:
             self._thread = me
-            try:
-                route.begin()
-            finally:
-                self._thread = 0
-        elif self._thread != me:  # otherwise set-up itself logs, or a signal handler in the middle of it
+            self._run(begin)
+        else:
             end = time.monotonic() + PATIENCE
             while self._thread and not route.configured and time.monotonic() < end:
                 nap(0.001)
+
+    def _run(self, begin: Callable[[], None]) -> None:
+        """Configure; also in a signal handler, or a finaliser, that logs in the midst of that: set-up may be done twice."""
+        if self._depth >= MAX_DEPTH:  # set-up itself logs
+            return
+        self._depth += 1
+        try:
+            begin()
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                self._thread = 0
 
     def fresh(self) -> Cold:
         """Return another one, for a forked child."""

@@ -46,9 +46,10 @@ def follow(spec: Spec) -> None:
     gates.set(*parse_levels(settings.level))
     processors[:] = spec.processors
     redact(enabled=settings.redact, keys=settings.redact_keys, patterns=settings.redact_patterns)
-    route.sampler = sampler_of(settings.sampling, route.sampler if isinstance(route.sampler, Sampler) else None)
     route.max_bytes = settings.max_event_bytes
     route.exception_locals = settings.exception_locals
+    # Last but one: until there are rules, or none, every log call waits for `configured`.
+    route.sampler = sampler_of(settings.sampling, route.sampler if isinstance(route.sampler, Sampler) else None)
     route.configured = True
 
 

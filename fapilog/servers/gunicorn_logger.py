@@ -214,6 +214,7 @@ def _log(environ: Any, req: Any, exchange: WsgiExchange, status: int, body_bytes
         body_bytes,
         max(seconds, time.monotonic() - exchange.began),
         exchange.route(),
+        aborted=exchange.unfinished,
     )
     exchange.context.copy().run(access.log)  # with what the application has bound
 

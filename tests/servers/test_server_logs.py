@@ -110,10 +110,11 @@ def filed(folder: Path) -> list[dict[str, Any]]:
 
 
 def requests(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the access events, each of which must have all the fields, of the right types, and no other."""
+    """Return the access events, each of which must have all the fields, of the right types, and no other but `aborted`."""
     found = [line for line in lines if line["event"] == "request"]
     for line in found:
-        assert set(line) == HUB | set(ACCESS_FIELDS)
+        assert set(line) - {"aborted"} == HUB | set(ACCESS_FIELDS)
+        assert line.get("aborted", True) is True
         assert {name: type(line[name]) for name in ACCESS_FIELDS} == ACCESS_FIELDS
         assert line["logger"] == "fapilog.access"
         assert line["level"] == "info"
@@ -311,6 +312,7 @@ def test_a_client_that_leaves_in_mid_stream(tmp_path, kind):
 
         left, after = requests(printed(server))
         assert (left["path"], left["status"], left["request_id"], after["path"]) == ("/endless", 200, "left", "/next")
+        assert (left.get("aborted"), "aborted" in after) == (True, False)
         assert left["bytes"] >= 2 * len(logs_app.CHUNK)
         assert left["bytes"] % len(logs_app.CHUNK) == 0
         assert server.stderr == ""
@@ -367,6 +369,7 @@ def test_an_application_that_fails_half_way(tmp_path, kind):
             assert (line["status"], line["bytes"]) == FAILURES[line["path"]]
             assert line["status"] == answers[line["path"]].status
             assert line["request_id"] == line["path"][1:]
+        assert [line["path"] for line in events if "aborted" in line] == ["/torn"]
         assert len(said(lines, "Error handling request")) == len(paths)
         assert server.stderr == ""
 
@@ -420,6 +423,7 @@ def test_an_asgi_application_that_fails_half_way(tmp_path, kind):
             *[("/boom", 500, 0), ("/late", 200, 0)],
             ("/torn", 200, len(logs_app.CHUNK)),
         ]
+        assert [line["path"] for line in requests(lines) if "aborted" in line] == ["/late", "/torn"]
         errors = [line["exception"]["message"] for line in lines if line["level"] == "error"]
         assert errors == ["before the response", "before the first chunk", "after the first chunk"]
         assert server.stderr == ""
