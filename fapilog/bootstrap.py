@@ -19,6 +19,7 @@ import structlog
 
 from fapilog._internal import capture
 from fapilog._internal.applications import middleware_into
+from fapilog._internal.chain import processor_name
 from fapilog._internal.gates import gates
 from fapilog._internal.notes import note
 from fapilog._internal.queue import queue_sink
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
     from fapilog._internal.queue import QueueWorker
     from fapilog.results import FlushResult, HubStatistics
+
+
+_STRUCTLOGS_DEFAULTS: Any = getattr(structlog._config, "_BUILTIN_DEFAULT_PROCESSORS", ())  # noqa: SLF001
 
 
 class LoggingHub:
@@ -96,6 +100,7 @@ def configure_logging(
         if not (bare and coordinator.spec is not None and coordinator.spec.explicit):
             coordinator.configure(_spec(settings, sinks, overrides, explicit=not bare))
         coordinator.open()
+        _note_replaced_processors()
         _configure_structlog()
         _capture_stdlib()
     add_middleware()
@@ -228,6 +233,21 @@ def _key(settings: FapilogSettings, prototypes: Sequence[Any], own_processors: t
         tuple(id(sink.sink) if isinstance(sink, ThreadedSink) else (type(sink), _target(sink)) for sink in prototypes),
         tuple(map(id, own_processors)),
     )
+
+
+def _note_replaced_processors() -> None:
+    """Say that processors which the program has given to structlog itself do not run any more, unless it gave us some, too."""
+    assert coordinator.spec is not None
+    chain = structlog.get_config()["processors"]
+    if not structlog.is_configured() or chain is processors or queue_sink in chain or coordinator.spec.processors:
+        return
+    if list(chain) != list(_STRUCTLOGS_DEFAULTS):
+        names = ", ".join(processor_name(each) for each in chain)
+        note(
+            "processors",
+            f"the processors that structlog.configure() was given before configure_logging() do not run any more ({names}); "
+            "give those that are still needed to configure_logging(processors=[...]), or end the chain in fapilog.queue_sink",
+        )
 
 
 def _configure_structlog() -> None:

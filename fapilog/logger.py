@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from fapilog._internal.chain import ForeignChain, unrendered
+from fapilog._internal.chain import ForeignChain, event_in, unrendered
 from fapilog._internal.formatting import interpolated
 from fapilog._internal.gates import Gate, NamedLogger, gates
 from fapilog._internal.plain import Plain
-from fapilog._internal.route import settle
+from fapilog._internal.route import route, settle
 from fapilog.encoding import cut_text
 from fapilog.pipeline import LEVEL_NAMES, LEVELS_BY_NAME, emit
 
@@ -66,7 +66,8 @@ def _output_method(levelno: int, *, exc_info: bool = False) -> Callable[..., Non
         fields = unrendered((args, fields))
         if exc_info:
             fields.setdefault("exc_info", True)
-        event, positional = fields.pop("event", None), fields.pop("positional_args", ())
+        event, positional = event_in(fields), fields.pop("positional_args", ())
+        fields.pop("event", None)
         if positional and isinstance(positional, tuple):  # from `structlog.stdlib.BoundLogger`
             event = interpolated(event, positional)
         emit(levelno, level, self.name, event, {}, fields, [])
@@ -126,11 +127,14 @@ def _level_method(levelno: int) -> Callable[..., None]:
     def log(self: FapilogLogger, event: Any = _MISSING, /, *args: Any, **fields: Any) -> None:
         if self._gate.level > levelno:
             return
-        if args:
-            event = interpolated(event, args)
-        elif event is _MISSING:
-            event = fields.pop("event", None)
-        emit(levelno, level, self._logger.name, event, self._context, fields, self._processors)  # type: ignore[arg-type]
+        try:
+            if args:
+                event = interpolated(event, args)
+            elif event is _MISSING:
+                event = fields.pop("event", None)
+            emit(levelno, level, self._logger.name, event, self._context, fields, self._processors)  # type: ignore[arg-type]
+        except RecursionError:
+            route.unplaced += 1
 
     log.__name__ = log.__qualname__ = level
     log.__doc__ = f"Log *event* with *fields* at {level.upper()}; any thread or moment, never raises, never waits."
@@ -196,8 +200,11 @@ class FapilogLogger(structlog.BoundLoggerBase):
 
     def exception(self, event: Any = _MISSING, /, *args: Any, **fields: Any) -> None:
         """Log *event* at ERROR with the exception that is being handled."""
-        fields.setdefault("exc_info", True)
-        self.error(*(() if event is _MISSING else (event,)), *args, **fields)
+        try:
+            fields.setdefault("exc_info", True)
+            self.error(*(() if event is _MISSING else (event,)), *args, **fields)
+        except RecursionError:
+            route.unplaced += 1
 
     async def aexception(self, event: Any = _MISSING, /, *args: Any, **fields: Any) -> None:
         """Do the same from a coroutine."""
@@ -207,7 +214,10 @@ class FapilogLogger(structlog.BoundLoggerBase):
         """Log at *level*: a number of the standard library, rounded down to a named one, or a name."""
         if level is _MISSING:
             level = fields.pop("level", None)
-        getattr(self, LEVEL_NAMES[_named_level(level)])(*(() if event is _MISSING else (event,)), *args, **fields)
+        try:
+            getattr(self, LEVEL_NAMES[_named_level(level)])(*(() if event is _MISSING else (event,)), *args, **fields)
+        except RecursionError:
+            route.unplaced += 1
 
     async def alog(self, level: Any = _MISSING, event: Any = _MISSING, /, *args: Any, **fields: Any) -> None:
         """Do the same from a coroutine."""
@@ -288,10 +298,10 @@ def get_logger(name: str | None = None, /, **bound: Any) -> FapilogLogger:
     Return a logger. At import time or later, before or after `configure_logging()`, before or after a fork.
 
     Args:
-        name: Shown as `logger` and matched by per-logger levels; the calling module's name by default. May be given as ``name=``,
-            which beside a positional one is a field.
+        name: Shown as `logger` and matched by per-logger levels; the calling module's name by default, and instead of what is
+            no text. May be given as ``name=``, which is a field where it is no text, or beside a positional name.
         bound: Fields that every event of this logger has.
     """
-    if name is None:
+    if name is None and isinstance(bound.get("name"), str | None):
         name = bound.pop("name", None)
-    return FapilogLogger(LoggerCore(name or calling_module()), processors, bound)
+    return FapilogLogger(LoggerCore((name if isinstance(name, str) else None) or calling_module()), processors, bound)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from fapilog._internal.chain import Taken, run, unrendered
+from fapilog._internal.chain import Taken, event_dict_of, run
 from fapilog._internal.gates import NamedLogger
 from fapilog._internal.notes import note
 from fapilog._internal.route import route
@@ -94,6 +94,8 @@ def emit(
         head = _last_word(level, name, event, error)
     try:  # of its own: whatever a signal handler throws in here, the event was taken or not, and is not sent again
         route.accept(levelno, head)
+    except RecursionError:  # no frames left for a queue, let alone for a note
+        route.unplaced += 1
     except Exception as error:
         note("accept", f"an exception came up in the middle of a log call, which does not raise: {error!r}")
 
@@ -103,7 +105,7 @@ def emit_dict(logger: object, method_name: str, event_dict: Any) -> None:
     name = getattr(logger, "name", None)
     by_hand = route.by_hand
     try:
-        given = unrendered(event_dict)
+        given = event_dict_of(event_dict)
         if (sampler := route.sampler) is not None and sampler.stops(
             _levelno_of(given, method_name), given.get("event"), route.refuse if by_hand is None else by_hand.refuse
         ):

@@ -7,7 +7,9 @@ Invariants:
 2. Nothing here raises, waits or takes a lock; the handler has none of its own, so a fork cannot leave it held.
 3. `close()` is harmless: `logging.config.dictConfig()` calls it on every handler there is, and ours goes on.
 4. %-arguments are formatted as the standard library does; what does not fit is shown beside the raw text. A message that is a
-   dict, as structlog's `ProcessorFormatter.wrap_for_formatter` makes it, is an event with its fields.
+   dict, as structlog's `ProcessorFormatter.wrap_for_formatter` makes it, is an event with its fields; so is the JSON object that
+   a renderer of structlog's has made, if structlog is what calls the logger. Other texts stay texts, whatever they look like.
+   A dict without an ``event`` is named by its ``msg`` or ``message``, if that is a text, else by the record's logger.
 5. What is logged while an event is being delivered (by a sink, or the HTTP client that it calls) does not come back as an event;
    a warning or worse is noted on stderr. The application's own use of the same client, on its own threads, is logged.
 """
@@ -15,17 +17,24 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
+from fapilog._internal.chain import event_in, unrendered
+from fapilog._internal.formatting import beside
+from fapilog._internal.forms import name_of
 from fapilog._internal.gates import gates
 from fapilog._internal.native import delivers
 from fapilog._internal.notes import note
+from fapilog._internal.route import route
 from fapilog.encoding import safe_text
 from fapilog.logger import processors
 from fapilog.pipeline import LEVEL_NAMES, emit
 
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
 _FOR_TERMINALS = {"color_message"}  # uvicorn's: the message again, with escapes
+MAX_RENDERED = 1 << 20  # characters of a rendered event that is taken apart again
+_FRAMES = 24  # that lie between structlog's call and us, at most
 _FOR_STRUCTLOG = {"_logger", "_name"}  # what `wrap_for_formatter` tells the formatter
 
 
@@ -61,6 +70,8 @@ class HubHandler(logging.Handler):
                 _cut(record)
             elif record.levelno >= ((gates.of(record.name).level if self._obeys else gates.rule_of(record.name)) or 0):
                 self.log(record)
+        except RecursionError:  # no frames left for a note either
+            route.unplaced += 1
         except Exception as error:  # a record that somebody made by hand, without a level or a name, say
             note("stdlib", f"a record of the standard library's logging could not be logged: {error!r}")
 
@@ -68,15 +79,12 @@ class HubHandler(logging.Handler):
         """Log *record*, which passed its level."""
         levelno = max(10, min(50, record.levelno // 10 * 10))
         try:
-            event, fields = self.message(record), fields_of(record)
+            told = _event_dict(record)
+            event = message_of(record) if told is None else _event_of(told, record)
+            fields = fields_of(record, told)
         except Exception as error:
             event, fields = safe_text(record.msg), {"pipeline_error": safe_text(error)}
         emit(levelno, LEVEL_NAMES[levelno], record.name, event, {}, fields, processors)
-
-    def message(self, record: logging.LogRecord) -> Any:
-        """Return what *record* says."""
-        told = _event_dict(record)
-        return message_of(record) if told is None else told.get("event")
 
 
 def message_of(record: logging.LogRecord) -> str:
@@ -84,21 +92,28 @@ def message_of(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:
-        return f"{record.msg if isinstance(record.msg, str) else safe_text(record.msg)} {safe_text(record.args)}"
+        return beside(record.msg, record.args if type(record.args) is tuple else (record.args,))
 
 
-def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what the record carries beside its message: `extra`, and the exception and stack in the pipeline's form."""
+def fields_of(record: logging.LogRecord, told: dict[Any, Any] | None) -> dict[str, Any]:
+    """
+    Return what the record carries beside its message: `extra`, and the exception and stack in the pipeline's form.
+
+    Args:
+        record: It.
+        told: The event dict that its message is, if it is one.
+    """
     fields = {
         name: value for name, value in list(record.__dict__.items()) if name not in _STANDARD and name not in _FOR_TERMINALS
     }
-    told = _event_dict(record)
     if told is not None:
         fields = {name: value for name, value in fields.items() if name not in _FOR_STRUCTLOG}
         fields.update((name, value) for name, value in told.items() if name != "event")
         if fields.get("logger") == record.name:
             del fields["logger"]
     if record.exc_info:
+        if told is not None and _is_rendering(fields.get("exception"), record.exc_info):
+            del fields["exception"]
         fields["exc_info"] = record.exc_info
     if record.stack_info:
         if "stack" in fields:
@@ -108,8 +123,44 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _event_dict(record: logging.LogRecord) -> dict[Any, Any] | None:
+    """Return the event dict that the message of *record* is, or that structlog has rendered it from; None for other messages."""
     msg: Any = record.msg
-    return msg if isinstance(msg, dict) and not record.args else None
+    if record.args:
+        return None
+    if isinstance(msg, dict):
+        return msg
+    if type(msg) not in (str, bytes) or len(msg) > MAX_RENDERED or msg[:1] not in ("{", b"{") or not _comes_from_structlog():
+        return None
+    told = unrendered(msg)
+    return None if told.get("event") is msg or event_in(told) is None else told
+
+
+def _comes_from_structlog() -> bool:
+    """
+    Whether structlog has called the logger whose record is being handled.
+
+    Asked of the stack, since the text itself proves nothing: in ``logging.info(text)`` it may be anybody's, who is not to choose
+    the fields of an event.
+    """
+    frame = sys._getframe(1)  # noqa: SLF001 - as the standard library's logging does
+    for _ in range(_FRAMES):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == "structlog":
+            return True
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return False
+
+
+def _event_of(told: dict[Any, Any], record: logging.LogRecord) -> Any:
+    event = event_in(told)
+    return record.name if event is None else event
+
+
+def _is_rendering(shown: object, exc_info: Any) -> bool:
+    """Whether *shown* is what one of structlog's processors has made of the exception that the record has too."""
+    error = exc_info[1] if isinstance(exc_info, tuple) and len(exc_info) > 1 else exc_info
+    return isinstance(shown, str | list) and name_of(type(error)) in str(shown)
 
 
 def _cut(record: logging.LogRecord) -> None:

@@ -398,20 +398,67 @@ def test_a_chain_that_hands_over_keyword_arguments(events, log, chained) -> None
     assert (event["event"], event["level"], event["amount"]) == ("paid", "warning", 3)
 
 
-def test_a_chain_that_renders(events, log, chained) -> None:
-    """The event comes once and is the rendered text."""
-    chained(structlog.processors.JSONRenderer()).info("paid", amount=3)
+RENDERERS = [
+    structlog.processors.JSONRenderer(),
+    structlog.processors.JSONRenderer(serializer=lambda *args, **_: json.dumps(args[0]).encode()),
+]
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_chain_that_renders_json(events, log, chained, renderer) -> None:
+    """The event comes once, its fields as fields."""
+    chained(renderer).warning("paid", amount=3, password="s")
     (event,) = events
-    assert json.loads(event["event"])["amount"] == 3
+    assert (event["event"], event["level"], event["logger"]) == ("paid", "warning", NAME)
+    assert fields(event) == {"amount": 3, "password": "***"}
+
+
+@pytest.mark.parametrize("before", [structlog.processors.format_exc_info, structlog.processors.dict_tracebacks])
+def test_an_exception_in_a_chain_that_renders_json(events, log, chained, before) -> None:
+    """It is in the event once, as an object."""
+    try:
+        raise ValueError("wrong")
+    except ValueError:
+        chained(before, structlog.processors.JSONRenderer()).exception("failed", order=1)
+    (event,) = events
+    assert (event["event"], event["exception"]["type"]) == ("failed", "ValueError")
+    assert fields(event).keys() == {"order", "exception"}
+
+
+def test_a_chain_that_renames_the_event_and_renders_json(events, log, chained) -> None:
+    """The renamed event is the event."""
+    chained(structlog.processors.EventRenamer("message"), structlog.processors.JSONRenderer()).info("paid", amount=3)
+    (event,) = events
+    assert (event["event"], event["amount"]) == ("paid", 3)
+
+
+@pytest.mark.parametrize("made", ["{}", '{"a": 1}', "{", "[1]", '{"event": null}'])
+def test_a_chain_that_renders_something_else(events, log, chained, made) -> None:
+    """The event is that text."""
+    chained(lambda *_: made).info("paid")
+    assert texts(events) == [made]
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_a_text_of_the_users_that_is_a_json_object(events, log, size) -> None:
+    """It stays a text: whoever can make a program log a text cannot choose the fields of an event by it."""
+    forged = json.dumps({"event": "login", "user": "admin", "pad": "x" * size})
+    log.info(forged)
+    log.info("%s", forged)
+    assert [event["event"][:20] for event in events] == [forged[:20]] * 2
+    assert [fields(event) for event in events] == [{}, {}]
 
 
 def test_a_dict_as_a_message(events, log) -> None:
-    """Its entries are fields, and the dict stays as it is."""
+    """Its entries are fields, without an event it is named by its message or its logger, and the dict stays as it is."""
     given = {"event": "paid", "amount": 3, 5: "five"}
     log.info(given)
     log.info({"amount": 3})
+    log.info({"amount": 3, "message": "paid too"})
+    log.info({"amount": 3, "message": 5})
     assert fields(events[0]) == {"amount": 3, "5": "five"}
-    assert [(event["event"], event["amount"]) for event in events] == [("paid", 3), (None, 3)]
+    named = ["paid", NAME, "paid too", NAME]
+    assert [(event["event"], event["amount"]) for event in events] == [(name, 3) for name in named]
     assert given == {"event": "paid", "amount": 3, 5: "five"}
 
 

@@ -33,6 +33,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fapilog
+from fapilog._internal.route import route
 from tests import hostile
 from tests._support import process_restored, ran_well, read_lines, run_script, strict
 from tests.hostile import CATALOGUE, KEYS, caught_heads, limits, snapshot
@@ -753,6 +754,38 @@ def test_logging_near_the_end_of_the_stack(caught) -> None:
     found = [strict(head) for head in caught.heads]
     assert [event["height"] for event in found] == list(range(heights[0] - 100, -1, -1))
     assert all(event["nested"] == [{"a": [1]}] and event["slow"] == {"1": 2**70} for event in found)
+
+
+@pytest.mark.parametrize("method", ["info", "exception", "log", "formatted"])
+def test_logging_at_the_end_of_the_stack(caught, method: str) -> None:
+    """From the frame on that the call itself fits into, it raises nothing; each event is written or counted."""
+    calls = {
+        "info": lambda: caught.log.info("deep"),
+        "exception": lambda: caught.log.exception("deep"),  # noqa: LOG004 - it is called in one
+        "log": lambda: caught.log.log(20, "deep"),
+        "formatted": lambda: caught.log.info("%s", ["deep"]),
+    }
+    call = calls[method]
+    raised, left = [], []
+
+    def dive() -> None:
+        try:
+            dive()
+        except RecursionError:
+            left.append(0)
+            if len(left) > 2:  # frames: of the lambda and of the method
+                try:
+                    call()
+                except RecursionError as error:
+                    raised.append((len(left), error))
+            raise
+
+    before = route.unplaced
+    with pytest.raises(RecursionError):
+        dive()
+    assert raised == []
+    assert len(caught.heads) + route.unplaced - before == len(left) - 2
+    assert 0 < route.unplaced - before < 30
 
 
 # -- O-VAL-4: the caller's objects ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import structlog
 import fapilog
 from fapilog import EventQueue, QueueWorker, SinkUnavailable, queue_sink
 from fapilog._internal.accounting import DropWindow, Reason
+from fapilog._internal.route import route
 from fapilog._internal.sampling import Counts
 from fapilog.bootstrap import use_worker
 from fapilog.pipeline import own_head
@@ -647,3 +648,21 @@ def test_errors_are_delivered_at_once_without_waiting_for_the_tick():
         return took
 
     assert asyncio.run(main()) < 0.4
+
+
+def test_log_calls_that_found_no_stack_left() -> None:
+    """They are refused as `stack_exhausted` as soon as somebody looks, or at the next notice, each once."""
+    sink = RecordingSink()
+    with process_restored():
+        fapilog.configure_logging(sinks=[sink], queue_batch_timeout=0.01)
+        fapilog.get_logger().info("x")
+        route.unplaced += 3
+        books = fapilog.statistics()
+        assert books.refused == {"stack_exhausted": 3}
+        assert books.logged == books.accepted + 3
+        route.unplaced += 1
+        fapilog.shutdown_logging(10)
+        assert route.unplaced == 0
+    notices = [event for event in sink.events if event["event"] == "fapilog.dropped"]
+    assert {(notice["scope"], notice["reason"]) for notice in notices} == {("queue", "stack_exhausted")}
+    assert sum(notice["count"] for notice in notices) == 4

@@ -13,6 +13,7 @@ import structlog
 
 import fapilog
 from fapilog._internal.gates import gates
+from fapilog.stdlib import HubHandler
 from tests._support import caught_events, ran_well, read_lines, run_script, strict
 
 
@@ -111,6 +112,38 @@ def test_an_argument_whose_text_form_raises(log, caught) -> None:
     assert caught[0]["other"] == 1
 
 
+class Mute:
+    def __repr__(self) -> str:
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize("argument", [Mute(), 10**5000, [Mute()]], ids=["mute", "huge", "list"])
+@pytest.mark.parametrize("bridge", [False, True])
+def test_a_bad_argument_beside_good_ones(log, caught, bridge: bool, argument: Any) -> None:
+    """Each is shown by itself, so the good ones are seen."""
+    if bridge:
+        record = logging.LogRecord("app", 20, "f", 1, "user %s did %d", ("ann", argument), None)
+        HubHandler().handle(record)
+    else:
+        log.info("user %s did %d", "ann", argument)
+    assert caught[0]["event"].startswith("user %s did %d ('ann', ")
+    assert "<tuple: repr raised" not in caught[0]["event"]
+
+
+def test_a_huge_integer_as_an_argument(log, caught) -> None:
+    """Every digit is kept, in hexadecimal, as in a field."""
+    log.info("n %s", 10**5000, n=10**5000)
+    assert caught[0]["event"] == f"n %s ({10**5000:#x},)"
+    assert caught[0]["n"] == f"{10**5000:#x}"
+
+
+def test_very_many_arguments_that_do_not_fit(log, caught) -> None:
+    """They are cut, and the text says so."""
+    log.info("x", *["y" * 100] * 100_000)
+    assert len(caught[0]["event"]) < 10_000
+    assert "...[cut: " in caught[0]["event"]
+
+
 def test_a_call_without_an_event(log, caught) -> None:
     """event= is the event then, and without one it is null."""
     log.info(event="by name")
@@ -194,6 +227,19 @@ def test_the_name_of_a_logger(caught) -> None:
     fapilog.get_logger().info("x")
     fapilog.get_logger("given").info("y")
     assert [event["logger"] for event in caught] == [__name__, "given"]
+
+
+@pytest.mark.parametrize("name", [5, b"x", [], {}, 0, False, "", Mute(), object])
+def test_a_name_that_is_no_text(caught, name: Any) -> None:
+    """The calling module's is used, as structlog does."""
+    fapilog.get_logger(name).info("x")
+    assert caught[0]["logger"] == __name__
+
+
+def test_a_name_by_keyword_that_is_no_text(caught) -> None:
+    """It is a bound value."""
+    fapilog.get_logger(name=5).info("x")
+    assert (caught[0]["logger"], caught[0]["name"]) == (__name__, 5)
 
 
 @pytest.mark.parametrize("name", ["\udc80", "a\nb", "\x1b[2J", "x" * 5000])

@@ -201,6 +201,37 @@ def test_a_processor_that_raises_a_baseexception(log, caught, processors) -> Non
         log.info("a")
 
 
+def test_a_processor_that_forgot_its_return(log, caught, processors) -> None:
+    """The event goes on with what that processor put into it, and names it in processor_error."""
+
+    def forgetful(_logger: Any, _name: str, event_dict: Any) -> None:
+        event_dict["seen"] = True
+
+    def behind(_logger: Any, _name: str, event_dict: Any) -> Any:
+        return {**event_dict, "behind": True}
+
+    processors.extend([forgetful, behind])
+    log.info("a", x=1)
+    assert (caught[0]["event"], caught[0]["x"], caught[0]["seen"], caught[0]["behind"]) == ("a", 1, True, True)
+    assert "forgetful: returned None" in caught[0]["processor_error"]
+
+
+def test_a_processor_whose_name_cannot_be_read(log, caught, processors) -> None:
+    """Its error is told all the same."""
+
+    class Hostile:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+        def __call__(self, *_: Any) -> None:
+            return None
+
+    processors.append(Hostile())
+    log.info("a")
+    assert caught[0]["event"] == "a"
+    assert "a processor: returned None" in caught[0]["processor_error"]
+
+
 @pytest.mark.parametrize("returned", [None, "rendered", b"bytes", ("a", {}), 7])
 def test_a_processor_that_returns_no_dict(log, caught, processors, returned: Any) -> None:
     """What it returned becomes the event text; nothing is raised."""

@@ -10,8 +10,10 @@ import pytest
 import structlog
 
 import fapilog
+from fapilog._internal import notes
 from fapilog._internal.route import route
 from fapilog.bootstrap import use_worker
+from fapilog.testing import capture_events
 from tests._support import process_restored, ran_well, read_lines, run_script, strict
 
 
@@ -145,6 +147,76 @@ def test_queue_sink_with_the_hub(configure) -> None:
     ]
     assert not [name for name in lines[0] if name.endswith("_") and name != "pid_"]
     assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("name", ["msg", "message"])
+def test_queue_sink_after_an_event_renamer(configure, name: str) -> None:
+    """The event is under its new name too, as with one in `processors=`, and sampling rules find it by its name."""
+    read = configure(sampling="often=1/1h")
+    chain(structlog.processors.EventRenamer(name))
+    for event in ("happened", "often", "often"):
+        structlog.get_logger().info(event, a=1)
+    lines = [line for line in read() if line["event"] != "fapilog.dropped"]
+    assert [(line["event"], line[name]) for line in lines] == [("happened", "happened"), ("often", "often")]
+
+
+@pytest.mark.parametrize("hub", [True, False])
+def test_queue_sink_after_a_processor_that_forgot_its_return(configure, hub: bool) -> None:
+    """There is one line, which says what has happened to the event."""
+    out = io.StringIO()
+    read = configure() if hub else lambda: [strict(out.getvalue())]
+    chain(lambda *_: None, factory=structlog.PrintLoggerFactory(out))
+    structlog.get_logger().info("x")
+    (line,) = [line for line in read() if line["event"] != "fapilog.dropped"]
+    assert "returned None" in line["processor_error"]
+
+
+def told_on_stderr(capfd, *, given: Any = (), before: Any = None) -> list[str]:
+    notes.forget()
+    if before is not None:
+        before()
+    fapilog.configure_logging(sinks=["stderr"], processors=given)
+    fapilog.configure_logging()
+    return [line for line in capfd.readouterr().err.splitlines() if "structlog.configure()" in line]
+
+
+def mine(_logger: Any, _name: str, event_dict: Any) -> Any:
+    return event_dict
+
+
+def test_processors_given_to_structlog_before_configure_logging(capfd) -> None:
+    """One line on stderr names them and says where they belong."""
+    own: list[Any] = [mine, structlog.processors.JSONRenderer()]
+    (told,) = told_on_stderr(capfd, before=lambda: structlog.configure(processors=own))
+    assert "mine, JSONRenderer" in told
+    assert "configure_logging(processors=[...])" in told
+
+
+@pytest.mark.parametrize(
+    ("before", "given"),
+    [
+        (None, []),
+        (lambda: structlog.configure(logger_factory=structlog.PrintLoggerFactory()), []),
+        (lambda: structlog.configure(processors=list(structlog.get_config()["processors"])), []),
+        (lambda: structlog.configure(processors=[mine, fapilog.queue_sink]), []),
+        (lambda: structlog.configure(processors=[mine, structlog.processors.JSONRenderer()]), [mine]),
+    ],
+    ids=["nothing", "no processors", "the defaults", "queue_sink", "processors for us too"],
+)
+def test_a_structlog_configuration_that_loses_nothing(capfd, before: Any, given: Any) -> None:
+    """Nothing is said."""
+    assert told_on_stderr(capfd, before=before, given=given) == []
+
+
+def test_a_capture_beside_processors_given_to_structlog(capfd) -> None:
+    """Nothing is said: the capture brings them back."""
+    notes.forget()
+    structlog.configure(processors=[mine, structlog.processors.JSONRenderer()])
+    with capture_events():
+        structlog.get_logger().info("x")
+    with capture_events():
+        fapilog.configure_logging(sinks=[])
+    assert "structlog.configure()" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("renderer", [structlog.processors.JSONRenderer(), structlog.processors.KeyValueRenderer()])

@@ -20,6 +20,7 @@ class Reason(enum.StrEnum):
     QUEUE_FULL = "queue_full"
     SAMPLED = "sampled"
     AFTER_CLOSE = "after_close"
+    STACK_EXHAUSTED = "stack_exhausted"
     DROP_OLDEST = "drop_oldest"
     BACKLOG_FULL = "backlog_full"
     RETRIES_EXHAUSTED = "retries_exhausted"
@@ -27,7 +28,7 @@ class Reason(enum.StrEnum):
     EXPIRED = "expired"
 
 
-REFUSALS = (Reason.QUEUE_FULL, Reason.SAMPLED, Reason.AFTER_CLOSE)
+REFUSALS = (Reason.QUEUE_FULL, Reason.SAMPLED, Reason.AFTER_CLOSE, Reason.STACK_EXHAUSTED)
 DROPS = (
     Reason.DROP_OLDEST,
     Reason.BACKLOG_FULL,

@@ -5,7 +5,8 @@ Invariants:
 
 1. A processor gets a logger with a name, the name of the level and an event dict of the event's own, which it may change.
 2. One that raises is named on the event (`processor_error`) and stops neither the event nor the processors after it; only
-   `structlog.DropEvent` drops the event.
+   `structlog.DropEvent` drops the event. One that returns None (its `return` was forgotten) is named too, and the event goes on
+   as that processor left the dict that it was given.
 3. The call site that structlog's processors look for is the caller of the log method, never a frame of ours.
 4. Whatever the last one returns becomes fields again, so that what a renderer has put into a text is still found, redacted and
    labelled: a JSON object, and the arguments that structlog's renderers make for the standard library. Other texts are the event.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 #: Where structlog's own async methods, which run in another thread, leave the frame of their caller for its processors.
 _CALLER: Any = getattr(structlog.contextvars, "_ASYNC_CALLING_STACK", None)
+_OTHER_NAMES = ("msg", "message")  # of the event
 _FOR_FORMATTER = frozenset({"_logger", "_name"})
 
 
@@ -78,11 +80,16 @@ def run(
     try:
         for processor in processors:
             try:
-                current = processor(given, level, current)
+                returned = processor(given, level, current)
             except structlog.DropEvent:
                 raise
             except Exception as error:
-                failed.append(f"{getattr(processor, '__qualname__', type(processor).__qualname__)}: {safe_text(error)}")
+                failed.append(f"{processor_name(processor)}: {safe_text(error)}")
+            else:
+                if returned is None:
+                    failed.append(f"{processor_name(processor)}: returned None, not the event dict")
+                else:
+                    current = returned
     finally:
         if token is not None:
             _CALLER.reset(token)
@@ -92,6 +99,14 @@ def run(
     if "logger" in fields and isinstance(fields["logger"], str) and fields["logger"] == logger.name:
         del fields["logger"]  # from `structlog.stdlib.add_logger_name`
     return fields.pop("event", event), fields
+
+
+def processor_name(processor: Any) -> str:
+    """Return the name of a processor for people."""
+    try:
+        return str(getattr(processor, "__qualname__", type(processor).__qualname__))
+    except Exception:  # an object that fights back
+        return "a processor"
 
 
 def _without_event(fields: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +144,29 @@ def unrendered(result: Any) -> dict[str, Any]:
     except Exception:  # neither what structlog allows nor what can be taken apart
         return {"event": result}
     return {"event": result}
+
+
+def event_dict_of(result: Any) -> dict[str, Any]:
+    """
+    Return what a chain that ends in `queue_sink` gave it, as `unrendered()` does; never raises.
+
+    Such a chain may have moved the event to another name (`EventRenamer`), where `event_in()` finds it. Of an event that a
+    processor before has replaced by None nothing is left but that it happened.
+    """
+    if result is None:
+        return {"event": None, "processor_error": "the processor before queue_sink returned None, not the event dict"}
+    fields = unrendered(result)
+    if fields.get("event") is None and (event := event_in(fields)) is not None:
+        fields["event"] = event
+    return fields
+
+
+def event_in(fields: Mapping[Any, Any]) -> Any:
+    """Return what *fields* say as ``event``; without that, the first text under a name that others give it, or None."""
+    event = fields.get("event")
+    if event is None:
+        return next((fields[name] for name in _OTHER_NAMES if isinstance(fields.get(name), str)), None)
+    return event
 
 
 def _of_text(text: str | bytes | bytearray) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from fapilog._internal.forms import safe_text
+from fapilog._internal.forms import MAX_REPR, cut_text, number_text, safe_text
 from fapilog._internal.plain import Plain
 
 MAX_NODES = 1_000  # of collections that are formatted as they are
@@ -29,8 +29,29 @@ def interpolated(event: Any, args: tuple[Any, ...]) -> Any:
             return event % args[0]
         return event % args
     except Exception:
-        shown = tuple(Plain(MAX_NODES, MAX_ROOM).guarded(arg) if _is_collection(type(arg)) else arg for arg in args)
-        return f"{event if type(event) is str else safe_text(event)} {safe_text(shown)}"
+        return beside(event, args)
+
+
+def beside(event: object, args: tuple[Any, ...]) -> str:
+    """Return *event* as it is with *args* behind it, each shown by itself: one without a text does not hide the others."""
+    shown: list[str] = []
+    room = MAX_REPR
+    for arg in args:
+        if room <= 0:
+            shown.append(f"...[cut: {len(args)} items]")
+            break
+        shown.append(_argument(arg))
+        room -= len(shown[-1])
+    text = f"({', '.join(shown)}{',' if len(shown) == 1 else ''})"
+    return f"{event if type(event) is str else safe_text(event)} {cut_text(text, MAX_REPR)}"
+
+
+def _argument(value: Any) -> str:
+    """Return the text of one argument; an integer too long for `repr()` keeps its digits."""
+    kind = type(value)
+    if kind is int:
+        return number_text(value)
+    return safe_text(Plain(MAX_NODES, MAX_ROOM).guarded(value) if _is_collection(kind) else value)
 
 
 def _formattable(value: Any) -> Any:

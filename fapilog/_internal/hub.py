@@ -21,7 +21,7 @@ from fapilog._internal.direct import PATIENCE, DirectOutput
 from fapilog._internal.native import Asked, nap, new_loop, on_own_thread, pause, start_thread
 from fapilog._internal.notes import note
 from fapilog._internal.notices import NOTICE_EVERY
-from fapilog._internal.route import route
+from fapilog._internal.route import refuse_unplaced, route
 from fapilog._internal.worker import QueueWorker
 from fapilog.results import FlushResult, HubStatistics, SinkStatistics
 
@@ -304,6 +304,7 @@ class ProcessHub:
     def statistics(self) -> HubStatistics:
         """Return the books of this process; any thread."""
         queue = self.queue
+        refuse_unplaced(queue.refuse)
         depth = queue.qsize()
         active = {sink.name for sink in self.sinks}
         return HubStatistics(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from fapilog import pipeline
-from fapilog._internal.chain import Taken
+from fapilog._internal.chain import Taken, event_dict_of
 from fapilog._internal.event_queue import EventQueue
 from fapilog._internal.route import route
 from fapilog._internal.worker import QueueWorker
@@ -40,7 +40,10 @@ def queue_sink(logger: Any, method_name: str, event_dict: MutableMapping[str, An
     """
     if route.by_hand is None and not route.configured:
         return _handed_on(logger, method_name, event_dict)
-    pipeline.emit_dict(logger, method_name, event_dict)
+    try:
+        pipeline.emit_dict(logger, method_name, event_dict)
+    except RecursionError:  # the stack is at its end
+        route.unplaced += 1
     raise Taken
 
 
@@ -49,5 +52,5 @@ def _handed_on(logger: Any, method_name: str, event_dict: MutableMapping[str, An
     printer = isinstance(logger, structlog.PrintLogger | structlog.WriteLogger | structlog.BytesLogger)
     if not printer or not chain or chain[-1] is not queue_sink:
         return event_dict
-    line = pipeline.head_of(event_dict, method_name)[1] + b"}"
+    line = pipeline.head_of(event_dict_of(event_dict), method_name)[1] + b"}"
     return line if isinstance(logger, structlog.BytesLogger) else line.decode("utf-8")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from fapilog._internal.accounting import Reason
 from fapilog._internal.gates import gates
 from fapilog._internal.native import nap, thread_id
 from fapilog._internal.settling import SPECIAL
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import EllipsisType
 
-    from fapilog._internal.accounting import Reason
     from fapilog._internal.event_queue import EventQueue
     from fapilog._internal.sampling import Sampler
 
@@ -44,9 +44,21 @@ class Route:
         exception_locals: `FAPILOG_EXCEPTION_LOCALS`.
         sampler: The rules of `FAPILOG_SAMPLING`; None where there are none; `Cold` where nothing is configured.
         filtered: How many events the user's own processors dropped.
+        unplaced: How many log calls found no stack left, not even for a refusal; waiting to be counted (`refuse_unplaced`).
     """
 
-    __slots__ = ("accept", "begin", "by_hand", "configured", "exception_locals", "filtered", "max_bytes", "refuse", "sampler")
+    __slots__ = (
+        "accept",
+        "begin",
+        "by_hand",
+        "configured",
+        "exception_locals",
+        "filtered",
+        "max_bytes",
+        "refuse",
+        "sampler",
+        "unplaced",
+    )
 
     def __init__(self) -> None:
         self.accept: Callable[[int, bytes], bool] = _nowhere
@@ -58,11 +70,13 @@ class Route:
         self.exception_locals = False
         self.sampler: Sampler | Cold | None = None
         self.filtered = 0
+        self.unplaced = 0
 
     def renew(self) -> None:
         """Forget what belongs to the process that this one was forked from; what was configured stays."""
         self.by_hand = None
         self.filtered = 0
+        self.unplaced = 0
         if self.sampler is not None:
             self.sampler = self.sampler.fresh()
 
@@ -76,6 +90,14 @@ def _nothing(_reason: Reason) -> bool:
 
 
 route = Route()
+
+
+def refuse_unplaced(refuse: Callable[[Reason], object]) -> None:
+    """Let *refuse* count the log calls that could not do so themselves, since the stack was at its end; any thread."""
+    # No call between the question and the subtraction, hence atomic under the GIL: each is counted once.
+    while route.unplaced > 0:
+        route.unplaced -= 1
+        refuse(Reason.STACK_EXHAUSTED)
 
 
 def redact(*, enabled: bool = True, keys: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:

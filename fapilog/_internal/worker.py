@@ -24,6 +24,7 @@ from fapilog._internal.delivery import BACKLOG_BYTES, Delivery, RetryPolicy, Wak
 from fapilog._internal.event_queue import TICK, EventQueue
 from fapilog._internal.notes import note
 from fapilog._internal.notices import NOTICE_EVERY, dropped_head
+from fapilog._internal.route import refuse_unplaced
 from fapilog.identity import Identity
 from fapilog.pipeline import own_head
 from fapilog.results import FlushResult, SinkResult
@@ -235,6 +236,7 @@ class QueueWorker:
 
     def _announce_drops(self, now: float, *, final: bool = False) -> None:
         """Write one `fapilog.dropped` for each scope and reason that lost events since the last one."""
+        refuse_unplaced(self.queue.refuse)
         if not self.announce or (now - self._noticed_at < NOTICE_EVERY and not final):
             return
         self._noticed_at = now
