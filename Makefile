@@ -30,7 +30,7 @@ matrix: $(VENV)/.installed-dev
 	$(PY) -m pytest -n auto -m "" tests/servers/test_matrix.py tests/servers/test_uvicorn.py tests/servers/test_recycling.py
 
 thorough: $(VENV)/.installed-dev
-	FAPILOG_TEST_FULL=1 $(PY) -m pytest -n auto tests/test_hostile_values.py tests/test_value_costs.py tests/test_redaction.py
+	FAPILOG_TEST_FULL=1 $(PY) -m pytest -n auto -o faulthandler_timeout=600 tests/test_hostile_values.py tests/test_value_costs.py tests/test_redaction.py
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .

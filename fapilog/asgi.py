@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from fapilog._internal import capture
 from fapilog._internal.access import CLIENT_LEFT, request_id_from, text
-from fapilog._internal.exchange import SERVER_ERROR, Exchange, Paths
+from fapilog._internal.exchange import SERVER_ERROR, Exchange, Middleware
 from fapilog.coordinator import coordinator
 
 if TYPE_CHECKING:
@@ -45,26 +45,17 @@ NO_CLOSE_SEEN = 1006  # RFC 6455: the connection ended without a close frame
 _alive: list[object] = []  # the lifespans under way in this process: the last one to end drains
 
 
-class FapilogMiddleware:
+class FapilogMiddleware(Middleware):
     """
     Binds each request to the context of what is logged during it, logs its access event, returns its id as `X-Request-ID`, and
     drains the hub when the application shuts down.
 
-    Args:
-        app: An ASGI application. FastAPI and Starlette take the class in `add_middleware()`, which is what
-            `configure_logging(app=app)` does.
-        access: Whether it logs access events; `FAPILOG_ACCESS_LOG` by default. Context and id are there either way.
-        exclude: Paths without access events: ``"/health"`` is that path, ``"/static/*"`` everything that begins so.
-
-    Raises:
-        TypeError: *exclude* holds something else than strings.
-        ValueError: *exclude* holds what can be no path.
+    Arguments: an ASGI application (FastAPI and Starlette take the class in `add_middleware()`, which is what
+    `configure_logging(app=app)` does), and ``access=`` and ``exclude=`` as `Middleware` has them.
     """
 
     def __init__(self, app: App, *, access: bool | None = None, exclude: Iterable[str] = ()) -> None:
-        self.app = app
-        self._access = access
-        self._exclude = Paths(exclude)
+        super().__init__(app, access=access, exclude=exclude)
         capture.middleware_serves()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

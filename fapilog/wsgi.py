@@ -20,7 +20,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from fapilog._internal.access import request_id_from, text
-from fapilog._internal.exchange import SERVER_ERROR, Exchange, Paths
+from fapilog._internal.exchange import SERVER_ERROR, Exchange, Middleware
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,34 +33,23 @@ MARK = "fapilog.exchange"
 _ID = "X-Request-ID"
 
 
-class FapilogMiddleware:
+class FapilogMiddleware(Middleware):
     """
     Binds each request to the context of what is logged during it, logs its access event, returns its id as `X-Request-ID`.
 
     ``app.wsgi_app = FapilogMiddleware(app.wsgi_app)`` for Flask, which is what `configure_logging(app=app)` does;
     ``application = FapilogMiddleware(get_wsgi_application())`` for Django.
 
-    Args:
-        app: A WSGI application.
-        access: Whether it logs access events; `FAPILOG_ACCESS_LOG` by default. Context and id are there either way.
-        exclude: Paths without access events: ``"/health"`` is that path, ``"/static/*"`` everything that begins so.
-
-    Raises:
-        TypeError: *exclude* holds something else than strings.
-        ValueError: *exclude* holds what can be no path.
+    Arguments: a WSGI application, and ``access=`` and ``exclude=`` as `Middleware` has them.
     """
-
-    def __init__(self, app: App, *, access: bool | None = None, exclude: Iterable[str] = ()) -> None:
-        self.app = app
-        self._access = access
-        self._exclude = Paths(exclude)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         exchange = environ.get(MARK) or environ.get("asgi.scope", {}).get(MARK)  # the latter from a2wsgi, inside of asgi.py
         if exchange is not None:
             exchange.join(self._access, self._exclude)
-            return self.app(environ, start_response)
+            served: Iterable[bytes] = self.app(environ, start_response)
+            return served
         exchange = environ[MARK] = WsgiExchange(environ)
         exchange.join(self._access, self._exclude)
         return exchange.serve(self.app, environ, start_response)

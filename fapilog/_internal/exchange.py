@@ -44,6 +44,26 @@ def logs_access() -> bool:
     return coordinator.spec is None or coordinator.spec.settings.access_log
 
 
+class Middleware:
+    """
+    How the middlewares of both protocols are made.
+
+    Args:
+        app: The application inside.
+        access: Whether it logs access events; `FAPILOG_ACCESS_LOG` by default. Context and id are there either way.
+        exclude: Paths without access events: ``"/health"`` is that path, ``"/static/*"`` everything that begins so.
+
+    Raises:
+        TypeError: *exclude* holds something else than strings.
+        ValueError: *exclude* holds what can be no path.
+    """
+
+    def __init__(self, app: Any, *, access: bool | None = None, exclude: Iterable[str] = ()) -> None:
+        self.app = app
+        self._access = access
+        self._exclude = Paths(exclude)
+
+
 class Paths:
     """
     The paths that a middleware leaves out.
