@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 import pickle
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -135,6 +136,21 @@ def test_a_huge_integer_as_an_argument(log, caught) -> None:
     log.info("n %s", 10**5000, n=10**5000)
     assert caught[0]["event"] == f"n %s ({10**5000:#x},)"
     assert caught[0]["n"] == f"{10**5000:#x}"
+
+
+@dataclass
+class Holder:
+    value: Any
+
+
+def test_an_argument_that_holds_more_than_can_be_shown(log, caught) -> None:
+    """Beside a text that it does not fit, its beginning is shown, and the call ends soon."""
+    doubled: Any = [1]
+    for _ in range(40):
+        doubled = [doubled, doubled]
+    log.info("x", *[Holder(doubled), "good"])
+    assert caught[0]["event"].startswith("x ({'value': [[[[")
+    assert len(caught[0]["event"]) < 10_000
 
 
 def test_very_many_arguments_that_do_not_fit(log, caught) -> None:

@@ -18,6 +18,7 @@ MAX_NODES = 1_000  # of collections that are formatted as they are
 MAX_DEPTH = 32
 MAX_ROOM = 8_192  # characters of those that are not
 _COLLECTIONS = (dict, list, tuple, set, frozenset, deque)
+_SCALARS = frozenset((str, bytes, float, bool, type(None)))
 _BUILT_IN = frozenset(kind.__repr__ for kind in _COLLECTIONS)
 
 
@@ -47,11 +48,18 @@ def beside(event: object, args: tuple[Any, ...]) -> str:
 
 
 def _argument(value: Any) -> str:
-    """Return the text of one argument; an integer too long for `repr()` keeps its digits."""
+    """
+    Return the text of one argument: that of its plain form, since what an object holds may have a `repr()` without bound.
+
+    An integer too long for `repr()` keeps its digits.
+    """
     kind = type(value)
     if kind is int:
         return number_text(value)
-    return safe_text(Plain(MAX_NODES, MAX_ROOM).guarded(value) if _is_collection(kind) else value)
+    if kind in _SCALARS:
+        return safe_text(value)
+    plain = Plain(MAX_NODES, MAX_ROOM).guarded(value)
+    return plain if type(plain) is str else safe_text(plain)
 
 
 def _formattable(value: Any) -> Any:
