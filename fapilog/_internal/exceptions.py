@@ -22,7 +22,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from fapilog._internal.forms import safe_text, size_in_bytes
-from fapilog._internal.plain import Plain
+from fapilog._internal.plain import ARGS_OF, Plain
 from fapilog.redaction import redaction
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ MAX_MESSAGE = 16_384
 MAX_LOCALS = 50  # of one frame
 MAX_FRAME_TEXT = 8_192  # characters of one frame's locals
 MAX_LOCALS_TEXT = 65_536  # of all frames'
+MAX_ITEMS = 1_000  # of collections among the arguments of an exception
 MAX_WALK = 100_000  # frames and links that are counted
 
 _cause_of: Any = BaseException.__dict__["__cause__"].__get__
@@ -43,6 +44,8 @@ _context_of: Any = BaseException.__dict__["__context__"].__get__
 _is_suppressed: Any = BaseException.__dict__["__suppress_context__"].__get__
 _traceback_of: Any = BaseException.__dict__["__traceback__"].__get__
 _members_of: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
+_SCALARS = frozenset((str, bytes, int, float, bool, type(None)))
+_BUILT_IN = frozenset((BaseException.__str__, KeyError.__str__))
 _qualname_of: Any = type.__dict__["__qualname__"].__get__
 _module_of: Any = type.__dict__["__module__"].__get__
 
@@ -157,10 +160,26 @@ def _text(read: Any, kind: type) -> str:
 
 def _message(error: BaseException) -> str:
     try:
-        text = str(error)
+        text = _text_of_args(error) or str(error)
         return _cut(text if type(text) is str else str.__str__(text))
     except Exception as problem:
         return f"<{_qualname_of(type(error))}: str raised {_qualname_of(type(problem))}>"
+
+
+def _text_of_args(error: BaseException) -> str:
+    """
+    Return the text of an exception whose class has the built-in `str()` and whose arguments include others than scalars.
+
+    That `str()` is their `repr()`, which has no bound. Empty where `str()` may be asked.
+    """
+    if type(error).__str__ not in _BUILT_IN:
+        return ""
+    args = ARGS_OF(error)
+    if all(type(arg) in _SCALARS for arg in args):
+        return ""
+    plain = Plain(MAX_ITEMS, MAX_MESSAGE)
+    shown = [safe_text(arg) if type(arg) in _SCALARS else safe_text(plain.guarded(arg)) for arg in args[:MAX_LOCALS]]
+    return shown[0] if len(args) == 1 else f"({', '.join(shown)})"
 
 
 def _cut(text: str) -> str:

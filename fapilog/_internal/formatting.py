@@ -44,7 +44,7 @@ def beside(event: object, args: tuple[Any, ...]) -> str:
         shown.append(_argument(arg))
         room -= len(shown[-1])
     text = f"({', '.join(shown)}{',' if len(shown) == 1 else ''})"
-    return f"{event if type(event) is str else safe_text(event)} {cut_text(text, MAX_REPR)}"
+    return f"{event if type(event) is str else _argument(event)} {cut_text(text, MAX_REPR)}"
 
 
 def _argument(value: Any) -> str:
