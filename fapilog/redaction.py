@@ -217,7 +217,7 @@ class Redactor:
         if not self.enabled:
             return text
         if "=" in text:
-            text = without_pairs(text, self._is_secret_in_text)
+            text = without_pairs(text, self._is_secret_in_text, self._quiet.issuperset)
         if ":" in text and ("'" in text or '"' in text):
             text = without_members(text, self._is_secret_in_text)
         if ": " in text or ":\t" in text:

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MASK = "***"
 #: Names that are looked for before a colon in any text: headers as programs print them.
@@ -69,8 +69,12 @@ def has_credentials(line: bytes) -> bool:
     return (b": " in line or b":\\t" in line) and _HEADERS_IN_LINE.search(line) is not None
 
 
-def without_pairs(text: str, is_secret: Callable[[str], bool]) -> str:
-    """Return *text* with a mask for each value after ``name=``."""
+def without_pairs(
+    text: str, is_secret: Callable[[str], bool], are_harmless: Callable[[Iterable[str]], bool] = lambda _names: False
+) -> str:
+    """Return *text* with a mask for each value after ``name=``; *are_harmless* answers for all names at once if it can."""
+    if are_harmless(_PAIR.findall(text)):
+        return text
     cuts: list[tuple[int, int]] = []
     end = 0
     for found in _PAIR.finditer(text):
@@ -83,7 +87,13 @@ def without_pairs(text: str, is_secret: Callable[[str], bool]) -> str:
 
 def without_headers(text: str) -> str:
     """Return *text* with a mask for the rest of each line that begins like a header which carries a secret."""
-    return _masked(text, [(found.end(), _end(_REST_OF_HEADER, text, found.end())) for found in _HEADER.finditer(text)])
+    cuts: list[tuple[int, int]] = []
+    end = 0
+    for found in _HEADER.finditer(text):
+        if found.start() >= end:
+            start, end = found.end(), _end(_REST_OF_HEADER, text, found.end())
+            cuts.append((start, end))
+    return _masked(text, cuts)
 
 
 def _end_of_value(text: str, name: int, start: int) -> int:
@@ -188,6 +198,8 @@ def without_users(text: str, *, cut: bool = False) -> str:
         text: Perhaps with the mark of a cut at its end.
         cut: Whether it was cut and the mark is yet to come: behind the cut there may have been an ``@``.
     """
+    if "//" not in text and "/\\/" not in text:
+        return text
     end = len(text) if cut else text.find(_CUT)
 
     def masked(found: re.Match[str]) -> str:
