@@ -596,8 +596,9 @@ def access_line() -> None:
     )
 
 
-def test_an_access_line(events) -> None:
+def test_an_access_line(events, monkeypatch) -> None:
     """Where nobody else saw the request it is an access event, as far as it tells."""
+    monkeypatch.setattr(capture._capture, "middleware", False)  # whatever application an earlier test has made here
     logging.getLogger("uvicorn.access").setLevel(20)
     access_line()
     (event,) = events
