@@ -193,7 +193,8 @@ def test_forks_in_a_row_while_a_sink_hangs(tmp_path):
         assert len(took[True]) == 2
         assert all(fork["planned"] <= fork["ended"] for fork in forks if fork["flushed"])
         assert all(fork["began"] < fork["planned"] for fork in forks if not fork["flushed"])
-        assert forks[-1]["ended"] - forks[0]["ended"] >= 1.0
+        # The second begins about a second after the first: each looks at the clock a moment after it began.
+        assert forks[-1]["ended"] - forks[-1]["took"] - (forks[0]["ended"] - forks[0]["took"]) >= 0.95
         assert FORK_FLUSH_S <= min(took[True]) < FORK_LIMIT_S
         # A fork may take that long on a busy machine, but not every time.
         assert min(took[False]) < FORK_FLUSH_S

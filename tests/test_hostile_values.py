@@ -33,7 +33,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fapilog
-from fapilog._internal.route import route
+from fapilog._internal.route import redact, route
 from tests import hostile
 from tests._support import process_restored, ran_well, read_lines, run_script, strict
 from tests.hostile import CATALOGUE, KEYS, caught_heads, limits, snapshot
@@ -306,7 +306,8 @@ def test_all_keys_in_one_dict(caught, order: int) -> None:
 
 
 def test_arbitrary_keys(caught) -> None:
-    """As many values come out as were in the dict (O-VAL-1)."""
+    """As many values come out as were in the dict (O-VAL-1); whatever the keys say, since nothing is masked here."""
+    redact(enabled=False)
 
     @settings(
         max_examples=EXAMPLES // 10, deadline=None, database=None, derandomize=not FULL, suppress_health_check=list(HealthCheck)

@@ -175,11 +175,15 @@ def _text_of_args(error: BaseException) -> str:
     if type(error).__str__ not in _BUILT_IN:
         return ""
     args = ARGS_OF(error)
-    if all(type(arg) in _SCALARS for arg in args):
+    if all(_is_scalar(arg) for arg in args):
         return ""
     plain = Plain(MAX_ITEMS, MAX_MESSAGE)
-    shown = [safe_text(arg) if type(arg) in _SCALARS else safe_text(plain.guarded(arg)) for arg in args[:MAX_LOCALS]]
+    shown = [safe_text(arg) if _is_scalar(arg) else safe_text(plain.guarded(arg)) for arg in args[:MAX_LOCALS]]
     return shown[0] if len(args) == 1 else f"({', '.join(shown)})"
+
+
+def _is_scalar(value: object) -> bool:
+    return any(type(value) is kind for kind in _SCALARS)  # not by `in`, which asks the type for its hash: it may fight back
 
 
 def _cut(text: str) -> str:

@@ -56,7 +56,7 @@ def _argument(value: Any) -> str:
     kind = type(value)
     if kind is int:
         return number_text(value)
-    if kind in _SCALARS:
+    if any(kind is scalar for scalar in _SCALARS):  # not by `in`, which asks the type for its hash: it may fight back
         return safe_text(value)
     plain = Plain(MAX_NODES, MAX_ROOM).guarded(value)
     return plain if type(plain) is str else safe_text(plain)
