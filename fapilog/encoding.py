@@ -134,7 +134,7 @@ def _copy(value: Any, kind: type, depth: int, left: list[int]) -> Any:
     if kind not in {dict, list, tuple} or depth > MAX_DEPTH:
         raise _TooMuchError
     left[0] -= len(value) + 1
-    if left[0] < 0:
+    if left[0] < 0 or (kind is tuple and _is_secret_pair(value)):
         raise _TooMuchError
     if kind is dict:
         copy = value.copy()
@@ -150,11 +150,15 @@ def _copy(value: Any, kind: type, depth: int, left: list[int]) -> Any:
             if len(item) > MAX_TEXT or left[1] < 0:
                 raise _TooMuchError
         elif member not in _BRIEF:
-            name = pair_name(item) if kind is not dict or member is tuple else None
-            if name is not None and redaction.current.is_secret(name):
+            if member is list and kind is not dict and _is_secret_pair(item):
                 raise _TooMuchError
             copy[at] = _copy(item, member, depth + 1, left)
     return copy
+
+
+def _is_secret_pair(value: Any) -> bool:
+    name = pair_name(value)
+    return name is not None and redaction.current.is_secret(name)
 
 
 def _check_names(copy: dict[Any, Any]) -> None:

@@ -11,8 +11,7 @@ Invariants:
 4. On a name clash the hub's field wins and the user's value is kept under the same name with ``_`` added.
 
 Order: level gate (in the logger) -> sampling rules, which see the event as it was logged -> contextvars, bound values, call
-values -> the user's processors -> exception -> clashes -> redaction -> encode ->
-`route.accept`.
+values -> the user's processors -> exception -> clashes -> redaction -> encode -> `route.accept`.
 """
 
 from __future__ import annotations

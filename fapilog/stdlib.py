@@ -27,6 +27,7 @@ from fapilog._internal.gates import gates
 from fapilog._internal.native import delivers
 from fapilog._internal.notes import note
 from fapilog._internal.route import route
+from fapilog._internal.settling import keep
 from fapilog.encoding import safe_text
 from fapilog.logger import processors
 from fapilog.pipeline import LEVEL_NAMES, emit
@@ -116,8 +117,7 @@ def fields_of(record: logging.LogRecord, told: dict[Any, Any] | None) -> dict[st
             del fields["exception"]
         fields["exc_info"] = record.exc_info
     if record.stack_info:
-        if "stack" in fields:
-            fields["stack_"] = fields["stack"]
+        keep(fields, "stack")
         fields["stack"] = record.stack_info
     return fields
 

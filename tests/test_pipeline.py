@@ -460,3 +460,10 @@ def test_something_that_is_no_dict_at_the_end_of_a_users_chain(caught, given: An
     """The log call does not raise, and the text is not lost."""
     emit_dict(None, "info", given)
     assert len(caught) == 1
+
+
+def test_two_very_long_names_that_begin_alike(log, caught) -> None:
+    """Both values are in the line, under names that were cut."""
+    log.info("e", **{"k" * 5000 + "a": "first", "k" * 5000 + "b": "second"})
+    assert {"first", "second"} <= set(caught[0].values())
+    assert max(map(len, caught[0])) < 1_100

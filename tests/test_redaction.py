@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fapilog import redaction
 from fapilog._internal.credentials import names_in_line
+from fapilog.encoding import encode_open
 from fapilog.redaction import MASK, Redactor
 
 SECRET = """
@@ -285,6 +286,17 @@ def test_a_long_text_made_to_trip_expressions(name) -> None:
     took(text)
     assert min(took(text) for _ in range(3)) < 1.0
     assert min(took(text * 4) for _ in range(3)) < 0.05 + 8 * min(took(text) for _ in range(3))
+
+
+@pytest.mark.parametrize(
+    "value", [("Authorization", "x"), [("Authorization", "x")], [["Authorization", "x"]], {"a": ("cookie", "x")}]
+)
+def test_a_pair(value) -> None:
+    """It is masked as a field of its own as well as within others, on the fast way and on the slow one."""
+    for beside in ({}, {"big": 2**70}):
+        line = encode_open({"event": "e", "value": value, **beside}, 262_144)
+        assert b'"x"' not in line
+        assert b'"***"' in line
 
 
 def test_the_names_in_a_line() -> None:

@@ -413,3 +413,10 @@ def test_a_processor_of_the_users(events, log) -> None:
         log.info("no")
         log.info("yes", extra={"user": 7})
     assert [fields(event) for event in events] == [{"user": 7, "judged": True}]
+
+
+def test_extra_stacks_beside_stack_info(events, log) -> None:
+    """None of the three is lost."""
+    log.info("e", stack_info=True, extra={"stack": "mine", "stack_": "mine too"})
+    assert {"mine", "mine too"} <= {value for value in events[0].values() if isinstance(value, str)}
+    assert "Stack (most recent call last)" in events[0]["stack"]

@@ -21,7 +21,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from fapilog._internal.forms import safe_text, size_in_bytes
+from fapilog._internal.forms import is_scalar, safe_text, size_in_bytes
 from fapilog._internal.plain import ARGS_OF, Plain
 from fapilog.redaction import redaction
 
@@ -44,7 +44,6 @@ _context_of: Any = BaseException.__dict__["__context__"].__get__
 _is_suppressed: Any = BaseException.__dict__["__suppress_context__"].__get__
 _traceback_of: Any = BaseException.__dict__["__traceback__"].__get__
 _members_of: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
-_SCALARS = frozenset((str, bytes, int, float, bool, type(None)))
 _BUILT_IN = frozenset((BaseException.__str__, KeyError.__str__))
 _qualname_of: Any = type.__dict__["__qualname__"].__get__
 _module_of: Any = type.__dict__["__module__"].__get__
@@ -175,15 +174,11 @@ def _text_of_args(error: BaseException) -> str:
     if type(error).__str__ not in _BUILT_IN:
         return ""
     args = ARGS_OF(error)
-    if all(_is_scalar(arg) for arg in args):
+    if all(is_scalar(arg) for arg in args):
         return ""
     plain = Plain(MAX_ITEMS, MAX_MESSAGE)
-    shown = [safe_text(arg) if _is_scalar(arg) else safe_text(plain.guarded(arg)) for arg in args[:MAX_LOCALS]]
+    shown = [safe_text(arg) if is_scalar(arg) else safe_text(plain.guarded(arg)) for arg in args[:MAX_LOCALS]]
     return shown[0] if len(args) == 1 else f"({', '.join(shown)})"
-
-
-def _is_scalar(value: object) -> bool:
-    return any(type(value) is kind for kind in _SCALARS)  # not by `in`, which asks the type for its hash: it may fight back
 
 
 def _cut(text: str) -> str:

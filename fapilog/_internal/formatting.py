@@ -11,14 +11,13 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from fapilog._internal.forms import MAX_REPR, cut_text, number_text, safe_text
+from fapilog._internal.forms import MAX_REPR, cut_text, is_scalar, number_text, safe_text
 from fapilog._internal.plain import Plain
 
 MAX_NODES = 1_000  # of collections that are formatted as they are
 MAX_DEPTH = 32
 MAX_ROOM = 8_192  # characters of those that are not
 _COLLECTIONS = (dict, list, tuple, set, frozenset, deque)
-_SCALARS = frozenset((str, bytes, float, bool, type(None)))
 _BUILT_IN = frozenset(kind.__repr__ for kind in _COLLECTIONS)
 
 
@@ -53,10 +52,9 @@ def _argument(value: Any) -> str:
 
     An integer too long for `repr()` keeps its digits.
     """
-    kind = type(value)
-    if kind is int:
+    if type(value) is int:
         return number_text(value)
-    if any(kind is scalar for scalar in _SCALARS):  # not by `in`, which asks the type for its hash: it may fight back
+    if is_scalar(value):
         return safe_text(value)
     plain = Plain(MAX_NODES, MAX_ROOM).guarded(value)
     return plain if type(plain) is str else safe_text(plain)

@@ -19,6 +19,7 @@ MAX_REPR = 8_192
 MAX_COUNTED = 1 << 19  # characters
 MAX_HEX_BITS = 1 << 18
 _INT64 = 1 << 63
+_SCALARS = (str, bytes, int, float, bool, type(None))
 _MAX_DECIMAL = 10**4300  # readers in Python refuse integers of over 4,300 digits
 
 
@@ -64,6 +65,11 @@ def text_of(value: object) -> str:
         return cut_text(text if type(text) is str else str.__str__(text), MAX_REPR)
     except Exception:
         return safe_text(value)
+
+
+def is_scalar(value: object) -> bool:
+    """Whether *value* is of one of the types whose `repr()` may be asked: bounded by its size, and no code of anybody's."""
+    return any(type(value) is kind for kind in _SCALARS)  # not by `in`, which asks the type for its hash: it may fight back
 
 
 def name_of(kind: type) -> str:

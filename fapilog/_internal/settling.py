@@ -13,7 +13,8 @@ from typing import Any
 import structlog
 
 from fapilog._internal.exceptions import told
-from fapilog._internal.forms import size_in_bytes
+from fapilog._internal.forms import cut_text
+from fapilog._internal.members import Names
 from fapilog._internal.plain import MAX_KEY
 from fapilog.encoding import MAX_FIELDS
 from fapilog.identity import HUB_FIELDS
@@ -45,7 +46,7 @@ def settled(fields: dict[str, Any], level: str, stamp: object, *, with_locals: b
     if "stack_info" in fields:
         _stack_in_place(fields)
     for name in [name for name in fields if name in SPECIAL]:
-        _keep(fields, name)
+        keep(fields, name)
     _mask(fields)
     return stamp, fields
 
@@ -55,7 +56,7 @@ def _fewer(fields: dict[str, Any]) -> dict[str, Any]:
     return {**dict(itertools.islice(fields.items(), MAX_FIELDS)), "...": f"...[cut: {len(fields)} items]"}
 
 
-def _keep(fields: dict[str, Any], name: str) -> None:
+def keep(fields: dict[str, Any], name: str) -> None:
     """Move a value of the user's out of the hub's way: under the same name with ``_`` added, or more of them."""
     if name in fields:
         kept = name + "_"
@@ -66,8 +67,9 @@ def _keep(fields: dict[str, Any], name: str) -> None:
 
 def _mask(fields: dict[str, Any]) -> None:
     redactor = redaction.current
+    names = Names()
     for name in [name for name in fields if type(name) is str and len(name) > MAX_KEY]:
-        fields[f"{name[:MAX_KEY]}...[cut: {size_in_bytes(name)} bytes]"] = fields.pop(name)
+        fields[names.free(cut_text(name, MAX_KEY), fields)] = fields.pop(name)
     for name, value in fields.items():
         if not redactor.is_secret(name):
             redactor.learn(name)
@@ -91,7 +93,7 @@ def _exception_in_place(fields: dict[str, Any], *, with_locals: bool) -> None:
             return
     del fields["exc_info"]
     if error is not None:
-        _keep(fields, "exception")
+        keep(fields, "exception")
         fields["exception"] = told(error, traceback if isinstance(traceback, TracebackType) else None, with_locals=with_locals)
 
 
@@ -108,5 +110,5 @@ def _stack_in_place(fields: dict[str, Any]) -> None:
     if given is None or issubclass(type(given), int):
         del fields["stack_info"]
         if given:
-            _keep(fields, "stack")
+            keep(fields, "stack")
             fields["stack"] = _STACK(None, "", {"stack_info": True})["stack"]
