@@ -23,6 +23,7 @@ from fapilog.bootstrap import (
     aflush,
     configure_logging,
     flush,
+    service_statistics,
     set_level,
     shutdown_logging,
     statistics,
@@ -30,7 +31,15 @@ from fapilog.bootstrap import (
 from fapilog.errors import ConfigurationError, FapilogError, SinkError, SinkRejected, SinkUnavailable
 from fapilog.identity import Identity
 from fapilog.logger import FapilogLogger, get_logger
-from fapilog.results import FlushResult, HubStatistics, SinkResult, SinkStatistics
+from fapilog.results import (
+    FlushResult,
+    HubStatistics,
+    ServiceStatistics,
+    SinkResult,
+    SinkStatistics,
+    SinkTotals,
+    WorkerStatistics,
+)
 from fapilog.settings import FapilogSettings
 from fapilog.typing import Event, Sink
 
@@ -49,12 +58,15 @@ __all__ = [
     "Identity",
     "LoggingHub",
     "QueueWorker",
+    "ServiceStatistics",
     "Sink",
     "SinkError",
     "SinkRejected",
     "SinkResult",
     "SinkStatistics",
+    "SinkTotals",
     "SinkUnavailable",
+    "WorkerStatistics",
     "aflush",
     "bind_contextvars",
     "bound_contextvars",
@@ -65,6 +77,7 @@ __all__ = [
     "get_logger",
     "queue_sink",
     "reset_contextvars",
+    "service_statistics",
     "set_level",
     "shutdown_logging",
     "statistics",

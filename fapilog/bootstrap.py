@@ -12,18 +12,20 @@ Invariants:
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from fapilog._internal import capture
 from fapilog._internal.applications import middleware_into
+from fapilog._internal.built_in import built_in, chosen_run_dir
 from fapilog._internal.chain import processor_name
 from fapilog._internal.gates import gates
 from fapilog._internal.notes import note
+from fapilog._internal.overview import alone, overview
 from fapilog._internal.queue import queue_sink
 from fapilog._internal.route import route, settle
+from fapilog._internal.snapshot import moment
 from fapilog._internal.starting import follow
 from fapilog._internal.state import Spec
 from fapilog._internal.threaded import ThreadedSink
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from fapilog._internal.queue import QueueWorker
-    from fapilog.results import FlushResult, HubStatistics
+    from fapilog.results import FlushResult, HubStatistics, ServiceStatistics
 
 
 _STRUCTLOGS_DEFAULTS: Any = getattr(structlog._config, "_BUILTIN_DEFAULT_PROCESSORS", ())  # noqa: SLF001
@@ -98,7 +100,7 @@ def configure_logging(
     bare = settings is None and sinks is None and not overrides
     with coordinator.setting_up():
         if not (bare and coordinator.spec is not None and coordinator.spec.explicit):
-            coordinator.configure(_spec(settings, sinks, overrides, explicit=not bare))
+            coordinator.configure(spec_of(settings, sinks, overrides, explicit=not bare))
         coordinator.open()
         _note_replaced_processors()
         _configure_structlog()
@@ -107,9 +109,10 @@ def configure_logging(
     return _hub
 
 
-def _spec(
+def spec_of(
     settings: FapilogSettings | None, sinks: Iterable[str | Sink] | None, overrides: dict[str, Any], *, explicit: bool
 ) -> Spec:
+    """Return what a call of `configure_logging()` asks for; raises what that raises, and changes nothing."""
     own_processors = tuple(overrides.pop("processors", ()))
     sinks = None if sinks is None else list(sinks)
     chosen = _settings(settings, sinks, overrides)
@@ -119,7 +122,7 @@ def _spec(
         chosen,
         tuple(prototypes),
         own_processors,
-        Path(chosen.run_dir).absolute() if chosen.run_dir else None,
+        chosen_run_dir(chosen),
         tuple(_target(sink) for sink in prototypes),
         _key(chosen, prototypes, own_processors),
         explicit,
@@ -155,6 +158,25 @@ def statistics() -> HubStatistics:
     return hub.statistics()
 
 
+def service_statistics() -> ServiceStatistics:
+    """
+    Return the books of all processes that meet in this one's run directory, also of those that are gone; any thread.
+
+    They are what each process wrote there last, at most half a second ago while it lives. A process without a usable run
+    directory speaks for itself alone.
+
+    Raises:
+        ConfigurationError: The hub of this process could not start.
+        OSError: The run directory may not be read.
+    """
+    own = statistics()
+    state = coordinator.state
+    if state.row is not None and coordinator.spec is not None:
+        return overview(coordinator.spec.run_dir())
+    assert state.hub is not None
+    return alone(own.identity, state.role, *moment(state.hub.queue, state.hub.books, own.sinks, state.hub.worker.oldest_counted))
+
+
 def set_level(level: str | int, logger: str | None = None) -> None:
     """
     Set the level of this process from now on, for all loggers or for *logger* and those below it; any thread.
@@ -181,14 +203,14 @@ def _settings(settings: FapilogSettings | None, sinks: Iterable[str | Sink] | No
     if settings is not None:
         return load_settings({**settings.model_dump(), **overrides}, {}) if overrides else settings
     loaded = load_settings(overrides)
-    for index, warning in enumerate(warnings_for(loaded, os.environ)):
+    for index, warning in enumerate(warnings_for(os.environ)):
         note(f"settings {index}", warning)
     return loaded
 
 
 def _prototypes(settings: FapilogSettings, sinks: Iterable[str | Sink] | None) -> list[Any]:
     made = [
-        _built_in(name, settings) if isinstance(name, str) else _wrapped(name)
+        built_in(name, settings) if isinstance(name, str) else _wrapped(name)
         for name in (settings.sinks if sinks is None else sinks)
     ]
     names = [sink.name for sink in made]
@@ -197,12 +219,6 @@ def _prototypes(settings: FapilogSettings, sinks: Iterable[str | Sink] | None) -
             message = f"sinks: two sinks are named {name!r}; give one another name"
             raise ConfigurationError(message)
     return made
-
-
-def _built_in(name: str, settings: FapilogSettings) -> FileSink | StreamSink:
-    if name.strip().lower() == "file":
-        return FileSink(settings.file_path)
-    return StreamSink(name.strip().lower(), form=settings.format)
 
 
 def _wrapped(sink: object) -> Any:
@@ -224,15 +240,22 @@ def _check(settings: FapilogSettings, prototypes: Sequence[Any]) -> None:
 
 
 def _target(sink: Any) -> str:
-    return sink.template if isinstance(sink, FileSink) else str(sink.name)
+    inner = sink.sink if isinstance(sink, ThreadedSink) and sink.built_in else sink
+    return str(getattr(inner, "target", sink.name))
 
 
 def _key(settings: FapilogSettings, prototypes: Sequence[Any], own_processors: tuple[object, ...]) -> tuple[object, ...]:
     return (
-        repr(settings),
-        tuple(id(sink.sink) if isinstance(sink, ThreadedSink) else (type(sink), _target(sink)) for sink in prototypes),
+        settings.model_dump(),
+        tuple(map(_key_of, prototypes)),
         tuple(map(id, own_processors)),
     )
+
+
+def _key_of(sink: Any) -> object:
+    if isinstance(sink, ThreadedSink) and not sink.built_in:
+        return id(sink.sink)
+    return type(sink), _target(sink), getattr(sink, "policy", None)
 
 
 def _note_replaced_processors() -> None:

@@ -7,9 +7,10 @@ Invariants:
    cold one and keeps the old one alive for ever: closing, cancelling or even collecting an inherited event loop reaches into
    the parent.
 2. The child drops what it inherited; the parent's worker writes it. No event is lost by a fork and none is written twice.
-3. A process starts its hub at its first event, or when a server's hook asks. Events that arrive during the start wait in
-   `pending` and come out in order; whoever appends looks for a finished hub *after* appending, and the starter empties `pending`
-   *after* publishing the hub, so one of the two finds every event.
+3. A process starts its hub at its first event, or when a server's hook asks. Log calls of other threads wait then, for at most
+   `START_PATIENCE`: a call that returned is to be protected by the journal. Events of those that cannot wait (signal handlers
+   that interrupt the start, the hub's own threads) wait in `pending` and come out in order; whoever appends looks for a finished
+   hub *after* appending, and the starter empties `pending` *after* publishing the hub, so one of the two finds every event.
 4. A fork waits, for at most `FORK_PATIENCE` seconds, while another thread is inside set-up: reading the settings takes locks (of
    imports, and inside pydantic's compiled core), and a child that inherits one held would hang in its own first log call.
 5. Before a fork the parent flushes, so that a program that forks and then leaves by `os._exit` (a daemon's double fork) loses
@@ -17,8 +18,7 @@ Invariants:
    waits.
 6. A worker of gunicorn holds its first events until it runs as its final user, so that no file of its belongs to root.
 7. Every door looks whether the state is this process's own, for forks that ran no hooks.
-8. Starting is claimed by a test-and-set without a call between test and set, hence atomic under the GIL: two threads, or a
-   thread and its own signal handler, never start two hubs.
+8. Starting is claimed, see `claim`; a signal that would end the process in the middle of a start waits for the end of that.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from fapilog._internal import arbiter, lifecycle, native, notes, owner
+from fapilog._internal import arbiter, filelock, lifecycle, native, notes, owner
 from fapilog._internal.accounting import Reason
 from fapilog._internal.forking import ForkWindow
+from fapilog._internal.gates import gates
 from fapilog._internal.route import route
 from fapilog._internal.starting import empty_pending, follow, give_up, new_hub, result_without_hub
 from fapilog._internal.state import ProcessState, Spec
@@ -47,7 +48,8 @@ MAX_FAILED_STARTS = 3
 FORK_PATIENCE = 0.4
 FORK_FLUSH = 0.1
 FORK_FLUSH_EVERY = 1.0
-START_PATIENCE = 1.0
+START_PATIENCE = 2.0
+LEAST_DRAIN = 0.2  # of the time that a hub has for its drain, when its flush has taken all of that
 HOLD_LIMIT = 5.0
 MAX_PENDING = 100_000
 
@@ -84,24 +86,33 @@ class Coordinator:
         """
         Use *spec* from now on. What was accepted under an earlier one is delivered first, within the drain timeout.
 
-        While the old hub drains, events wait in `pending`; then the new hub, started here, takes them.
+        The old hub takes events until it has delivered what it can; others come to the new one, started here.
         """
         state = self.state
-        self._wait_for_starter(state)
+        state.claim.wait(START_PATIENCE)
         hub = state.hub
         if self.spec is not None and self.spec.key == spec.key and (hub is None or not hub.closed):
             return
+        end = time.monotonic() + (hub.drain_timeout if hub is not None else 0.0)
         if hub is not None:
-            state.starting = True  # claimed before the hub is taken away: nobody starts another under the old spec
-            state.starter = threading.get_ident()
-            self._withdraw(state)
-            hub.drain()
-            hub.release()
-            lifecycle.stop_telling()
-        self.spec = spec
-        follow(spec)
-        self._guard()
-        self.arm_exits()  # here, because the first event may come in an exit callback, when it is too late to register one
+            hub.flush()  # most of the time passes here, while the journal still protects what comes
+            if state.hub is not hub or not state.claim.make(anew=True):  # another thread was quicker
+                self.configure(spec)
+                return
+        try:
+            if hub is not None:
+                self._withdraw(state)
+                hub.drain(max(LEAST_DRAIN, end - time.monotonic()))
+                hub.release()
+                lifecycle.stop_telling()
+            self.spec = spec
+            follow(spec)
+            self._guard()
+            self.arm_exits()  # here, because the first event may come in an exit callback, when it is too late to register one
+        except BaseException:  # of a signal handler
+            if hub is not None:
+                state.claim.end(started=False)
+            raise
         if hub is not None:
             self._start_claimed(state)
 
@@ -116,27 +127,17 @@ class Coordinator:
         self._withdraw(state)
         if hub is not None:
             hub.release()
-        state.starting = False
+        state.claim.end(started=False)
 
     def _withdraw(self, state: ProcessState) -> None:
         state.hub = None
         route.accept = self._accept_cold
 
-    @staticmethod
-    def _wait_for_starter(state: ProcessState, seconds: float = START_PATIENCE) -> None:
-        """Let a start on another thread come to its end."""
-        me = threading.get_ident()
-        end = time.monotonic() + seconds
-        while state.starter not in {0, me} and time.monotonic() < end:
-            native.nap(0.001)
-
     def start(self) -> None:
         """Start the hub now instead of at the first event; for hooks that run where time does not matter."""
         state = self.state
         state.held_until = 0.0
-        if state.hub is None and not state.starting:
-            state.starting = True
-            self._start_claimed(state)
+        self._claim_and_start(state)
 
     def become_master(self, uid: int | None = None, gid: int | None = None) -> None:
         """
@@ -208,7 +209,7 @@ class Coordinator:
 
     def _hub_for_a_door(self) -> ProcessHub | None:
         state = self._own_state()
-        self._wait_for_starter(state)
+        state.claim.wait(START_PATIENCE)
         state.held_until = 0.0
         self._start_if_waiting(state)
         return state.hub
@@ -226,24 +227,29 @@ class Coordinator:
             self._after_in_child()
         return self.state
 
+    def postpone(self, number: int) -> bool:
+        """Whether the signal *number*, whose handler calls this, has to wait for the start that it interrupts."""
+        return self.state.claim.postpone(number)
+
     def arm_exits(self) -> None:
         """Arm the interpreter's exit doors; done at the start of a hub too."""
         lifecycle.arm_exit(self.flush, self.drain)
 
     def _guard(self) -> None:
-        lifecycle.guard_signals((signal.SIGTERM,), self.drain, self.open)
+        lifecycle.guard_signals((signal.SIGTERM,), self)
 
     def _accept_cold(self, levelno: int, head: bytes) -> bool:
         state = self.state
+        if state.claim.by and not native.on_own_thread():
+            state.claim.wait(START_PATIENCE, native.pause)
         if state.queue is not None and len(state.pending) >= MAX_PENDING:
             return state.queue.refuse(Reason.QUEUE_FULL)
         state.pending.append((levelno, head))
         hub = state.hub
         if hub is not None:
             self._publish(state, hub)
-        elif not state.starting and (not state.held_until or time.monotonic() > state.held_until):
-            state.starting = True
-            self._start_claimed(state)
+        elif not state.held_until or time.monotonic() > state.held_until:
+            self._claim_and_start(state)
         return True
 
     def _refuse(self, reason: Reason) -> bool:
@@ -257,23 +263,26 @@ class Coordinator:
             route.accept = self._accept_cold
         empty_pending(state, hub)
 
+    def _claim_and_start(self, state: ProcessState) -> None:
+        if state.hub is None and state.claim.make():
+            self._start_claimed(state)
+
     def _start_claimed(self, state: ProcessState) -> None:
-        state.starter = threading.get_ident()
+        started = True
         try:
             with self.setting_up():
                 hub = self._start(state)
             self._publish(state, hub)  # outside: it may wait for room in the queue, which a fork must not wait for
         except Exception as error:  # a log call must not raise; it may be a signal handler's, so the next event tries again
             state.failed_starts += 1
-            if state.failed_starts >= MAX_FAILED_STARTS:
+            started = state.failed_starts >= MAX_FAILED_STARTS
+            if started:
                 give_up(state, error)
-            else:
-                state.starting = False
         except BaseException:
-            state.starting = False
+            started = False
             raise
         finally:
-            state.starter = 0
+            state.claim.end(started=started)
 
     def _start(self, state: ProcessState) -> ProcessHub:
         if self.spec is None and self.autoconfigure is not None:
@@ -326,9 +335,11 @@ class Coordinator:
         owner.work_for_oneself()
         notes.forget()
         native.forget_threads()
+        gates.forget()
         lifecycle.forget_signals()
         if old.slot is not None:
             old.slot.release()
+        filelock.close_inherited()
         if old.role == "master" or arbiter.arbiter_above():
             self.state.role = "child"
         worker = arbiter.newborn()

@@ -11,35 +11,31 @@ Invariants:
 5. Nothing becomes text that has not been through redaction (but for the names at the top, see `pipeline`).
 6. The cost is bounded: what is long, deep, wide or strange is never given to orjson whole.
 
-orjson encodes the common values in one C call. Records that hold anything else, or too much of it, take the slow way (`Plain`),
-field by field, so that one huge field leaves the others alone.
+orjson encodes the common values in one C call, flat ones even before this (`flat`). Records that hold anything else, or too much
+of it, take the slow way (`Plain`), field by field, so that one huge field leaves the others alone.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import PosixPath, WindowsPath
-from types import NoneType
 from typing import Any
-from uuid import UUID
 
 import orjson
 
+from fapilog._internal.flat import BRIEF, MAX_TEXT
 from fapilog._internal.forms import bytes_text, cut_text, safe_text, text_of
 from fapilog._internal.members import Names, named_value, pair_name
 from fapilog._internal.plain import MAX_DEPTH, OPTIONS, Plain, is_safe_moment
-from fapilog.redaction import redaction
+from fapilog.redaction import Allowance, redaction
 
 __all__ = ["MAX_DEPTH", "cut_text", "encode_open", "safe_text"]
 
 MAX_NODES = 2_000  # of nested values, on the fast way
 MAX_CHARACTERS = 65_536  # of nested texts, on the fast way
-MAX_BRIEF = 64  # fields whose texts are not counted together
-MAX_FLAT = 64  # items of a list that is given to orjson as it is
-MAX_TEXT = 16_384  # characters of one text, on the fast way
 MAX_FIELDS = 1_000
 MAX_ITEMS = 5_000  # on the slow way, all fields together
 MIN_ITEMS, MIN_ROOM = 16, 256  # for each field, when there are very many
@@ -47,12 +43,7 @@ MAX_NAME = 256  # characters, in a line that has to be cut
 MARK_SIZE = 48  # bytes, of the longest mark
 MIN_SHARE = 64  # bytes of a field, when there are very many
 
-EQUALS, AT, QUOTE, BACKSLASH = b"=@'\\"  # as numbers, which bytes are searched for seven times as fast as for bytes
-
-_dumps = orjson.dumps
-_BRIEF = frozenset((int, float, bool, NoneType, date, UUID))
 _CHECKED = frozenset((Decimal, bytes, PosixPath, WindowsPath, timedelta, datetime))
-_is_flat = _BRIEF.issuperset
 _MARK = re.compile(r"\.\.\.\[cut: (\d+) bytes\]\Z")
 
 
@@ -69,7 +60,7 @@ def default(value: object) -> str:
     raise TypeError
 
 
-def encode_open(record: dict[str, Any], max_bytes: int, doubtful: dict[str, Any] | None = None) -> bytes:
+def encode_open(record: dict[str, Any], max_bytes: int) -> bytes:
     """
     Return *record* as a JSON object without its closing brace, ready for the identity to be spliced on.
 
@@ -78,32 +69,13 @@ def encode_open(record: dict[str, Any], max_bytes: int, doubtful: dict[str, Any]
     Args:
         record: The fields, in the order they shall have; not empty.
         max_bytes: The most that the object may measure.
-        doubtful: The part of it that may hold anything at all; the whole of it by default. Every log call pays for this look, so
-            a header in the text of a flat field is only found there beside one of the signs that are looked for.
     """
     redactor = redaction.current
     try:
-        fast = record
-        careful = doubtful is None
-        if len(record) > MAX_BRIEF:
-            fast = _copied(record)
-        for value in (record if doubtful is None else doubtful).values():
-            kind = type(value)
-            if kind is str:
-                if len(value) > MAX_TEXT:
-                    raise _TooMuchError
-            elif kind not in _BRIEF and not (kind is list and len(value) <= MAX_FLAT and _is_flat(map(type, value))):
-                fast = _copied(record)
-                careful = True
-                break
-        raw = b"" if redactor.rewrites else _dumps(fast, default, OPTIONS)
+        raw = b"" if redactor.rewrites else orjson.dumps(_copied(record), default, OPTIONS)
     except Exception:  # orjson refuses by several types, a user's object by any
         raw = b""
-    if (
-        not raw
-        or len(raw) > max_bytes
-        or ((EQUALS in raw or AT in raw or QUOTE in raw or BACKSLASH in raw or careful) and redactor.suspects(raw))
-    ):
+    if not raw or len(raw) > max_bytes or redactor.suspects(raw):
         return _encoded_slowly(record, max_bytes)
     return raw[:-1]
 
@@ -116,7 +88,7 @@ def _copied(record: dict[str, Any]) -> dict[str, Any]:
     left = [MAX_NODES, MAX_CHARACTERS]
     for name, value in record.items():
         kind = type(value)
-        if kind is not str and kind not in _BRIEF:
+        if kind is not str and kind not in BRIEF:
             copy[name] = _copy(value, kind, 1, left)
         elif kind is str:
             left[1] -= len(value)
@@ -149,7 +121,7 @@ def _copy(value: Any, kind: type, depth: int, left: list[int]) -> Any:
             left[1] -= len(item)
             if len(item) > MAX_TEXT or left[1] < 0:
                 raise _TooMuchError
-        elif member not in _BRIEF:
+        elif member not in BRIEF:
             if member is list and kind is not dict and _is_secret_pair(item):
                 raise _TooMuchError
             copy[at] = _copy(item, member, depth + 1, left)
@@ -180,8 +152,9 @@ def _encoded_slowly(record: dict[str, Any], max_bytes: int) -> bytes:
     small = max(MIN_ROOM, min(MAX_TEXT, 4 * max_bytes // len(pairs)))
     plain: dict[str, Any] = {}
     names = Names()
+    allowance = Allowance()
     for key, value in pairs:
-        one = Plain(items, room if _is_large(value) else small)
+        one = Plain(items, room if _is_large(value) else small, allowance)
         name = names.free(cut_text(one.key(key), MAX_NAME), plain)
         plain[name] = one.guarded(value)
     raw = _json(plain)
@@ -195,7 +168,7 @@ def _is_large(value: object) -> bool:
     try:
         if kind is str or kind is bytes:
             return len(value) > MAX_TEXT  # type: ignore[arg-type]
-        return kind not in _BRIEF and kind not in _CHECKED
+        return kind not in BRIEF and kind not in _CHECKED
     except Exception:  # a metaclass that fights back
         return True
 
@@ -226,7 +199,7 @@ def _part(name: str, value: Any) -> bytes:
 
 
 def _json(value: Any) -> bytes:
-    return _dumps(value, safe_text, OPTIONS)
+    return orjson.dumps(value, safe_text, OPTIONS)
 
 
 def _fitting(parts: list[bytes], count: int, max_bytes: int) -> list[bytes]:

@@ -36,14 +36,24 @@ class SinkUnavailable(SinkError):
     """
     Raised by a sink that cannot take events now; it is called again with the same batch.
 
+    A sink that has taken a part of the batch says how much, so far; it is still called with the whole batch. The two numbers are
+    used only if the batch is given up (it expires, the tries are used up, the hub closes), and then the rest is counted so. They
+    need not be about the first events of the batch, nor is it said which they are: the rest is reported with the sequence numbers
+    of the whole batch. The highest number given for a batch holds, and together they are never more than its events.
+
     Args:
         message: What is wrong, for the operator.
-        retry_after: Seconds to wait before the next call; *None* leaves the wait to the delivery's backoff.
+        retry_after: Seconds to wait at least before the next call: the delivery's own backoff may be longer, its longest wait
+            (for the settings' sinks 30 s) bounds both. *None*, 0 and what is no number leave the wait to the backoff.
+        delivered: How many events of the batch are delivered already.
+        rejected: How many events of the batch will never be taken.
     """
 
-    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
+    def __init__(self, message: str = "", retry_after: float | None = None, *, delivered: int = 0, rejected: int = 0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.delivered = delivered
+        self.rejected = rejected
 
 
 class SinkRejected(SinkError):

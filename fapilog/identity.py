@@ -56,5 +56,13 @@ class Identity:
         """
         Return the end of every line as a bytes template: ``tail % seq`` completes a line whose closing brace was left out.
         """
-        encoded = orjson.dumps(self.fields())[1:-1].replace(b"%", b"%%")
-        return b"," + encoded + b',"seq":%d}\n'
+        return self.ends().replace(b"%", b"%%") + b"%d}\n"
+
+    def ends(self) -> bytes:
+        """Return what stands before the `seq` at the end of every line."""
+        return b"," + orjson.dumps(self.fields())[1:-1] + b',"seq":'
+
+
+def seq_of(line: bytes) -> int:
+    """Return the `seq` of a line that ends in what `Identity.tail()` makes."""
+    return int(line[line.rindex(b":") + 1 : -2])

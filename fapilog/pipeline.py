@@ -10,48 +10,39 @@ Invariants:
    cached before a fork or a re-configuration writes where its process writes now.
 4. On a name clash the hub's field wins and the user's value is kept under the same name with ``_`` added.
 
-Order: level gate (in the logger) -> sampling rules, which see the event as it was logged -> contextvars, bound values, call
+Order: level gate (in the logger) -> sampling rules, which see the event as it was logged -> span, contextvars, bound values, call
 values -> the user's processors -> exception -> clashes -> redaction -> encode -> `route.accept`.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar, copy_context
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from fapilog._internal.chain import Taken, event_dict_of, run
+from fapilog._internal.flat import encode_flat, timestamp
 from fapilog._internal.gates import NamedLogger
 from fapilog._internal.notes import note
 from fapilog._internal.route import route
 from fapilog._internal.settling import settled
-from fapilog.encoding import MAX_TEXT, encode_open, safe_text
+from fapilog._internal.tracing import MODULE as _OPENTELEMETRY
+from fapilog._internal.tracing import loaded as _loaded
+from fapilog._internal.tracing import span_fields
+from fapilog.encoding import encode_open, safe_text
 from fapilog.redaction import redaction
+from fapilog.typing import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-LEVELS_BY_NAME = {
-    "debug": 10,
-    "info": 20,
-    "warn": 30,
-    "warning": 30,
-    "error": 40,
-    "err": 40,
-    "exception": 40,
-    "critical": 50,
-    "fatal": 50,
-    "msg": 20,
-    "log": 20,
-}
-LEVEL_NAMES = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
+LEVELS_BY_NAME = {**LEVELS, "warn": 30, "err": 40, "exception": 40, "fatal": 50, "msg": 20, "log": 20}
+LEVEL_NAMES = {number: name for name, number in LEVELS.items()}
 
 _PREFIX = "structlog_"
 _key_of: dict[str, str] = {}  # by the name of a context variable, "" for one that is not structlog's
 _MOST_KEYS = 4096  # that many are remembered, which costs less than to look at each name at each call
-_now = datetime.now
 
 #: What tells the route of the request that this context belongs to: it becomes known only while the request is under way.
 request_route: ContextVar[Callable[[], str]] = ContextVar("fapilog_request_route")
@@ -77,15 +68,7 @@ def emit(
             fields = {**bound, **fields}
         if processors:
             event, fields = run(processors, NamedLogger(name), level, event, fields)
-        now = _now(UTC)
-        stamp: object = now if now.microsecond else _timestamp(now)  # orjson leaves six zeros out
-        if not redaction.current.are_plain(fields):
-            stamp, fields = settled(fields, level, stamp, with_locals=route.exception_locals)
-        record = {"timestamp": stamp, "level": level, "event": event, "logger": name, **fields}
-        if name is None:
-            del record["logger"]
-        brief = type(event) is str and len(event) <= MAX_TEXT and ": " not in event  # as the other fields of ours are
-        head = encode_open(record, route.max_bytes, fields if brief else None)
+        head = encode_flat(level, name, event, fields, route.max_bytes) or _encoded(level, name, event, fields)
     except structlog.DropEvent as drop:
         route.filtered += not isinstance(drop, Taken)
         return
@@ -97,6 +80,16 @@ def emit(
         route.unplaced += 1
     except Exception as error:
         note("accept", f"an exception came up in the middle of a log call, which does not raise: {error!r}")
+
+
+def _encoded(level: str, name: str | None, event: object, fields: dict[str, Any]) -> bytes:
+    stamp: object = timestamp()
+    if not redaction.current.are_plain(fields):
+        stamp, fields = settled(fields, level, stamp, with_locals=route.exception_locals)
+    record = {"timestamp": stamp, "level": level, "event": event, "logger": name, **fields}
+    if name is None:
+        del record["logger"]
+    return encode_open(record, route.max_bytes)
 
 
 def emit_dict(logger: object, method_name: str, event_dict: Any) -> None:
@@ -120,14 +113,14 @@ def emit_dict(logger: object, method_name: str, event_dict: Any) -> None:
 
 def head_of(event_dict: Mapping[str, Any], method_name: str = "info", name: object = None) -> tuple[int, bytes]:
     """Return the level number and the head of the line for an event that came as a dict."""
-    fields = dict(event_dict)
+    fields = {**span_fields(), **event_dict} if _OPENTELEMETRY in _loaded else dict(event_dict)
     event = fields.pop("event", None)
     logger_name = fields.pop("logger") if isinstance(fields.get("logger"), str) else name
     levelno = _levelno_of(fields, method_name)
     level = LEVEL_NAMES[levelno]
     if str(fields.get("level", "")).lower() in LEVELS_BY_NAME:
         del fields["level"]
-    stamp, fields = settled(fields, level, _timestamp(_now(UTC)), with_locals=route.exception_locals)
+    stamp, fields = settled(fields, level, timestamp(), with_locals=route.exception_locals)
     record = {"timestamp": stamp, "level": level, "event": event}
     if isinstance(logger_name, str):
         record["logger"] = logger_name
@@ -139,8 +132,11 @@ def _levelno_of(fields: Mapping[str, Any], method_name: str) -> int:
 
 
 def _inherited(context: Any) -> dict[str, Any]:
-    """Return what structlog's contextvars hold; the lowest in rank, as in `structlog.contextvars.merge_contextvars`."""
-    found = {}
+    """
+    Return what structlog's contextvars hold; the lowest in rank, as in `structlog.contextvars.merge_contextvars`, but for the
+    current span of OpenTelemetry, which is in a context variable, too: without any there is none.
+    """
+    found: dict[str, Any] = {**span_fields()} if _OPENTELEMETRY in _loaded else {}
     of_request = ""
     for var, value in context.items():
         name = _key_of.get(var.name)
@@ -163,14 +159,10 @@ def _learned(name: str) -> str:
     return key
 
 
-def _timestamp(now: datetime) -> str:
-    return f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond:06d}Z"
-
-
 def _last_word(level: str, name: object, event: object, error: Exception) -> bytes:
     """Return a head with at least the event of a call that our own code could not take."""
     shown = event if isinstance(event, str) else safe_text(event)
-    record = {"timestamp": _timestamp(_now(UTC)), "level": level, "event": shown, "pipeline_error": safe_text(error)}
+    record = {"timestamp": timestamp(), "level": level, "event": shown, "pipeline_error": safe_text(error)}
     if isinstance(name, str):
         record["logger"] = name
     return encode_open(record, route.max_bytes)
@@ -178,5 +170,5 @@ def _last_word(level: str, name: object, event: object, error: Exception) -> byt
 
 def own_head(event: str, level: str = "info", **fields: Any) -> bytes:
     """Return the head of one of the hub's own events (`fapilog.closed` and the like)."""
-    record = {"timestamp": _timestamp(_now(UTC)), "level": level, "event": event, "logger": "fapilog", **fields}
+    record = {"timestamp": timestamp(), "level": level, "event": event, "logger": "fapilog", **fields}
     return encode_open(record, 1 << 20)

@@ -11,7 +11,7 @@ Invariants:
    (``Authorization: ...``), and for what stands before the ``@`` of a URL. Other free text is not understood; patterns are there
    for it.
 4. The cost is linear in the text, whatever it holds: every expression here takes each character a bounded number of times.
-5. An event with nothing to hide costs a look-up of its names in a set, and a search for four characters in its line.
+5. An event with nothing to hide costs a look-up of its names in a set, and a search for five characters in its line.
 
 The set of names known to be harmless is a cache: it is bounded, threads may fill it at once, and losing an entry costs time only.
 """
@@ -34,14 +34,18 @@ from fapilog._internal.credentials import (
     without_pairs,
     without_users,
 )
+from fapilog._internal.patterns import search_for
 
 __all__ = ["MASK", "Redaction", "Redactor", "is_maskable", "redaction"]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
 MAX_NAME = 256  # characters of a name that are looked at
 MAX_KNOWN = 10_000
+MANY_NAMES = 64  # in one text, that are not worth remembering: it will hardly come again
+MAX_JUDGED = 1_000
 
 _WORDS = """
 apikey auth authorization authorisation bearer cookie cookies cred creds credential credentials csrf cvc cvv jwt otp passcode
@@ -80,18 +84,12 @@ _TOKENS_OF = frozenset(("access", "api", "auth", "bearer", "refresh", "session")
 _ABOUT = frozenset(_MEASURES.split())
 _ONLY_IN_TEXT = frozenset(("sig", "signature"))
 
-#: What is in every name of a secret: most names are told apart by this alone.
-_HINT = re.compile(
-    "pass|pwd?|secret|token|key|auth|cookie|cred|[cx]srf|cv[cv]|jwt|otp|bearer|sess|sig|verifier|recovery", re.IGNORECASE
-)
+#: What is in every name of a secret, in small letters: most names are told apart by this alone.
+_HINT = re.compile("pass|pwd?|secret|token|key|auth|cookie|cred|csrf|xsrf|cv[cv]|jwt|otp|bearer|sess|sig|verifier|recovery")
+_DIGITS = str.maketrans("123456789", "0" * 9)
 _WORD = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
 _COLOUR = re.compile(r"\A\[?[0-9]{1,3}m")  # what is left of a terminal's colour sequence before a name
-_BEARER = re.compile(r"\b(bearer|basic|digest|negotiate|token)([ \t]+)[A-Za-z0-9._~+/=-]{8,}+", re.IGNORECASE)
-_JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]*+)?")
-_CARD = re.compile(
-    r"(?<![0-9])(?:[2-6][0-9]{12,18}|[2-6][0-9]{3}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{4}|3[0-9]{3}([ -])[0-9]{6}\2[0-9]{5})(?![0-9])"
-)
 
 
 def words_of(name: str) -> list[str]:
@@ -113,6 +111,12 @@ def _names_a_secret(words: list[str]) -> bool:
     return False
 
 
+def _hint_for(keys: Iterable[str]) -> re.Pattern[str]:
+    """Return `_HINT` and what is in every name that one of the *keys* asks for: its letters and digits in their order."""
+    own = ("[^a-z0-9\n]*+".join("".join(words_of(key))) or re.escape(key.lower()) for key in keys)
+    return re.compile("|".join((_HINT.pattern, *filter(None, own))))
+
+
 def _names_together(before: str, word: str) -> bool:
     """Whether two words name a secret that neither of them names."""
     return (
@@ -124,6 +128,15 @@ def _names_together(before: str, word: str) -> bool:
         or (word == "verifier" and before in {"code", "oauth"})
         or (word in {"code", "codes"} and before == "recovery")
     )
+
+
+class Allowance:
+    """How many new names a log call may bring that need more than a search."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_JUDGED
 
 
 class Redactor:
@@ -147,9 +160,12 @@ class Redactor:
         reserved: frozenset[str] = frozenset(),
     ) -> None:
         self.enabled = enabled
+        keys = tuple(keys)
         self._keys = tuple(("_".join(words_of(key)), key.lower()) for key in keys)
+        self._has_digits = any(sign.isdigit() for key in keys for sign in key)
+        self._hint = _hint_for(keys) if keys else _HINT
         self._reserved = reserved
-        self._searches = [_search(pattern) for pattern in patterns] if enabled else []
+        self._searches = [search_for(pattern) for pattern in patterns] if enabled else []
         self.rewrites = bool(self._searches)
         self._harmless: set[object] = set()
         self._plain: set[object] = set()
@@ -177,7 +193,8 @@ class Redactor:
     def _judged(self, text: str, more: frozenset[str] = frozenset()) -> bool:
         if not text.isascii():
             text = unicodedata.normalize("NFKC", text)
-        if not self._keys and not _HINT.search(text):
+        # What is beyond ASCII may be a name that was asked for whatever the hint says.
+        if (not self._keys or text.isascii()) and not self._hint.search(text.lower()):
             return False
         words = words_of(text)
         if self._keys and self._is_asked_for("_".join(words), text.lower()):
@@ -191,7 +208,11 @@ class Redactor:
         )
 
     def suspects(self, line: bytes) -> bool:
-        r"""Whether an encoded line with one of the signs ``=@'\`` may hold what `text()` would mask; sure when it says no."""
+        r"""
+        Whether an encoded line may hold what `text()` would mask; sure when it says no.
+
+        It cannot if it has none of the signs ``=@'\`` and no colon with a blank behind it: callers look for these first.
+        """
         if not self.enabled:
             return False
         names = names_in_line(line)
@@ -212,14 +233,63 @@ class Redactor:
         _remember(self._quiet, name)
         return False
 
-    def text(self, text: str, *, cut: bool = False) -> str:
-        """Return *text* without the credentials of URLs, the values of secrets, and what patterns match; *cut* if it goes on."""
+    def _secrets_among(self, allowance: Allowance, names: Sequence[str]) -> AbstractSet[str]:
+        """
+        Return those of the *names* in one text that are names of secrets.
+
+        When a call brings more new names that look like those of secrets than its allowance, the rest count as such.
+        """
+        if self._quiet.issuperset(names):
+            return frozenset()
+        new = [name for name in dict.fromkeys(names) if name not in self._quiet]
+        suspicious = self._suspicious(new)
+        if len(new) <= MANY_NAMES:
+            for name in set(new).difference(suspicious):
+                _remember(self._quiet, name)
+        return self._judged_by_shape(suspicious, allowance)
+
+    def _judged_by_shape(self, names: list[str], allowance: Allowance) -> AbstractSet[str]:
+        """Return the secrets among *names*; which digits are in a name makes no difference, unless it was asked for by them."""
+        if not names:
+            return frozenset()
+        shapes = names if self._has_digits else "\n".join(names).translate(_DIGITS).split("\n")
+        shapes = [name if "%" in name else shape for name, shape in zip(names, shapes, strict=True)]
+        kinds: dict[str, bool] = {}
+        for shape in dict.fromkeys(shapes):
+            if shape in self._quiet or shape in self._loud:
+                kinds[shape] = shape in self._loud
+            elif allowance.left > 0:
+                allowance.left -= 1
+                kinds[shape] = self._is_secret_in_text(shape)
+        return {name for name, shape in zip(names, shapes, strict=True) if kinds.get(shape, True)}
+
+    def _suspicious(self, names: list[str]) -> list[str]:
+        """Return those of the *names* that have what is in every name of a secret: all are searched at once."""
+        joined = "\n".join(names)
+        found: dict[str, None] = dict.fromkeys(name for name in names if "%" in name) if "%" in joined else {}
+        at = 0
+        for hint in self._hint.finditer(joined.lower()):
+            if hint.start() >= at:
+                at = joined.find("\n", hint.end()) + 1 or len(joined)
+                found[joined[joined.rfind("\n", 0, hint.start()) + 1 : at].rstrip("\n")] = None
+        return list(found)
+
+    def text(self, text: str, *, cut: bool = False, allowance: Allowance | None = None) -> str:
+        """
+        Return *text* without the credentials of URLs, the values of secrets, and what patterns match.
+
+        Args:
+            text: Of a value, or a whole one.
+            cut: Whether it goes on.
+            allowance: Of the call that the text is a part of.
+        """
         if not self.enabled:
             return text
+        secrets_among = partial(self._secrets_among, allowance or Allowance())
         if "=" in text:
-            text = without_pairs(text, self._is_secret_in_text, self._quiet.issuperset)
+            text = without_pairs(text, secrets_among)
         if ":" in text and ("'" in text or '"' in text):
-            text = without_members(text, self._is_secret_in_text)
+            text = without_members(text, secrets_among)
         if ": " in text or ":\t" in text:
             text = without_headers(text)
         if "@" in text or cut or "[cut:" in text:
@@ -252,19 +322,6 @@ def _remember(names: set[object], name: str | bytes) -> None:
 def is_maskable(value: object) -> bool:
     """Whether *value* could be a secret at all."""
     return value is not None and value is not True and value is not False
-
-
-def _search(pattern: str) -> Callable[[str], str]:
-    """Return what masks the matches of *pattern* in a text."""
-    named = {"bearer": (_BEARER, rf"\1\2{MASK}"), "jwt": (_JWT, MASK), "card": (_CARD, _masked_card)}
-    expression, instead = named.get(pattern) or (re.compile(pattern), lambda _found: MASK)
-    return partial(expression.sub, instead)
-
-
-def _masked_card(found: re.Match[str]) -> str:
-    digits = [int(sign) for sign in found.group() if sign.isdigit()]
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return found.group() if (sum(digits[::-2]) + sum(doubled)) % 10 else MASK
 
 
 class Redaction:

@@ -2,8 +2,9 @@
 Every setting of fapilog, as one frozen value that is read once, at set-up.
 
 The environment is read in one place, when a `FapilogSettings` is made. Each setting `x` comes from the variable
-`FAPILOG_X`, in any case; an override wins over it. Whatever is wrong is raised together, as one `ConfigurationError`, before
-any worker is forked. Names of durations are in seconds and of sizes in bytes.
+`FAPILOG_X`, in any case; an override wins over it. Where neither is there, OpenTelemetry's variables speak for the sink otlp.
+Whatever is wrong is raised together, as one `ConfigurationError`, before any worker is forked. Names of durations are in seconds
+and of sizes in bytes.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fapilog._internal import parsing
 from fapilog._internal.parsing import LEVELS, level_number, parse_levels
 from fapilog._internal.sampling import sampling as sampling_rules
+from fapilog._internal.standard import standard
 from fapilog.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LEVELS",
     "FapilogSettings",
-    "ineffective_names",
     "level_number",
     "load_settings",
     "parse_levels",
@@ -35,28 +36,29 @@ __all__ = [
 
 PREFIX = "FAPILOG_"
 EXEMPT = "TEST_"
-
-NO_EFFECT_YET = (
-    *("FAPILOG_LABELS",),
-    *("FAPILOG_FILE_MAX_BYTES", "FAPILOG_FILE_ROTATE_EVERY", "FAPILOG_FILE_KEEP", "FAPILOG_FILE_COMPRESS"),
-    *("FAPILOG_LOKI_URL", "FAPILOG_LOKI_TENANT", "FAPILOG_LOKI_USERNAME", "FAPILOG_LOKI_PASSWORD", "FAPILOG_LOKI_TOKEN"),
-    *("FAPILOG_LOKI_CA_FILE", "FAPILOG_LOKI_LABELS", "FAPILOG_LOKI_BATCH_BYTES", "FAPILOG_LOKI_BATCH_TIMEOUT"),
-    *("FAPILOG_LOKI_TIMEOUT", "FAPILOG_LOKI_MAX_ELAPSED", "FAPILOG_LOKI_BACKLOG_BYTES"),
-    *("FAPILOG_OTLP_ENDPOINT", "FAPILOG_JOURNAL", "FAPILOG_JOURNAL_BYTES"),
-)
-"""Names that are known but change nothing in this version; those without a field are accepted whatever their value."""
+HIDDEN = ("loki_url", "loki_password", "loki_token", "otlp_endpoint", "otlp_headers")  # whose values are in no message
 
 Switch = Annotated[bool, BeforeValidator(parsing.boolean)]
 Count = Annotated[int, BeforeValidator(parsing.whole(0))]
 PositiveCount = Annotated[int, BeforeValidator(parsing.whole(1))]
 Seconds = Annotated[float, BeforeValidator(parsing.seconds())]
 PositiveSeconds = Annotated[float, BeforeValidator(parsing.seconds(above_zero=True))]
+PositiveSize = Annotated[int, BeforeValidator(parsing.size(1))]
+OptionalPath = Annotated[str | None, BeforeValidator(parsing.optional_path)]
+Labels = Annotated[dict[str, str], BeforeValidator(parsing.labels)]
 Text = Annotated[str, BeforeValidator(parsing.text)]
+Hidden = Annotated[
+    str, BeforeValidator(parsing.text), AfterValidator(parsing.Hidden), PlainSerializer(parsing.shown, when_used="json")
+]
+HiddenUrl = Annotated[
+    str, BeforeValidator(parsing.text), AfterValidator(parsing.HiddenUrl), PlainSerializer(parsing.shown, when_used="json")
+]
 Format = Annotated[Literal["auto", "json", "console"], BeforeValidator(parsing.choice("auto", "json", "console"))]
 Overflow = Annotated[
     Literal["drop", "drop_oldest", "sample", "block"],
     BeforeValidator(parsing.choice("drop", "drop_oldest", "sample", "block")),
 ]
+Journaling = Annotated[Literal["auto", "on", "off"], BeforeValidator(parsing.choice("auto", "on", "off"))]
 Compression = Annotated[Literal["none", "gzip"], BeforeValidator(parsing.choice("none", "gzip"))]
 PathTemplate = Annotated[str, BeforeValidator(parsing.path_template("service", "env", "host", "worker", "pid"))]
 
@@ -88,12 +90,12 @@ class FapilogSettings(BaseSettings):
         "auto", description="Form of the lines on stdout and stderr; auto is console on a terminal, else json."
     )
     sinks: Annotated[tuple[str, ...], BeforeValidator(parsing.sink_names)] = Field(
-        ("stdout",), description="Where events go: comma list of stdout, stderr, file."
+        ("stdout",), description="Where events go: comma list of stdout, stderr, file, loki, otlp."
     )
-    labels: Annotated[dict[str, str], BeforeValidator(parsing.labels)] = Field(
-        {}, description="Fields put on every event: key=value,key=value; empty means none."
+    labels: Labels = Field(
+        {}, description="Labels of the events in sinks that have labels: key=value,key=value; empty means none."
     )
-    run_dir: Annotated[str | None, BeforeValidator(parsing.optional_path)] = Field(
+    run_dir: OptionalPath = Field(
         None, description="Directory of the files that the processes of a service share; empty means that fapilog chooses it."
     )
     drain_timeout: PositiveSeconds = Field(
@@ -127,7 +129,7 @@ class FapilogSettings(BaseSettings):
         description="Whether events go through the queue; without it the caller writes them, to streams and files only.",
     )
     queue_size: PositiveCount = Field(1000, description="Events that the queue holds, 1 or more.")
-    queue_max_bytes: Annotated[int, BeforeValidator(parsing.size(1))] = Field(
+    queue_max_bytes: PositiveSize = Field(
         16 * 2**20, description="Bytes of encoded events that the queue holds; also with KiB, MiB or GiB; the default is 16 MiB."
     )
     queue_batch_size: PositiveCount = Field(
@@ -170,15 +172,97 @@ class FapilogSettings(BaseSettings):
         default=False, description="Whether a file that cannot be opened at set-up is an error instead of a warning."
     )
 
+    loki_url: HiddenUrl = Field(
+        parsing.HiddenUrl(""),
+        description="URL of the Loki server of the sink loki, or of its push endpoint, with or without user:password@.",
+    )
+    loki_tenant: Text = Field("", description="Tenant, sent as X-Scope-OrgID; empty means none.")
+    loki_username: Text = Field("", description="User name of basic authentication; empty means none.")
+    loki_password: Hidden = Field(parsing.Hidden(""), description="Password of basic authentication.")
+    loki_token: Hidden = Field(parsing.Hidden(""), description="Token of bearer authentication; empty means none.")
+    loki_ca_file: OptionalPath = Field(None, description="File of certificates that are trusted besides those of the system.")
+    loki_labels: Labels = Field({}, description="Labels for Loki besides FAPILOG_LABELS: key=value,key=value; empty means none.")
+    loki_batch_bytes: PositiveSize = Field(
+        2**20, description="Bytes of events in one request, at most; also with KiB, MiB or GiB; the default is 1 MiB."
+    )
+    loki_batch_timeout: Seconds = Field(1.0, description="Seconds that an event waits for others to be sent with, at most.")
+    loki_timeout: PositiveSeconds = Field(10.0, description="Seconds that one request may take as a whole.")
+    loki_max_elapsed: PositiveSeconds = Field(
+        300.0, description="Seconds after which an event that could not be sent is given up and counted expired."
+    )
+    loki_backlog_bytes: PositiveSize = Field(
+        32 * 2**20, description="Bytes of events that wait for Loki, at most; also with KiB, MiB or GiB; the default is 32 MiB."
+    )
+
+    otlp_endpoint: HiddenUrl = Field(
+        parsing.HiddenUrl(""),
+        description="URL of the OpenTelemetry Collector of the sink otlp, or of its /v1/logs, with or without user:password@; "
+        "empty means what OTEL_EXPORTER_OTLP_LOGS_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT says, or else http://localhost:4318.",
+    )
+    otlp_endpoint_exact: Switch = Field(
+        default=False, description="Whether that URL is used as it is, without /v1/logs at its end."
+    )
+    otlp_headers: Hidden = Field(
+        parsing.Hidden(""),
+        description="Headers of its requests: key=value,key=value, percent-encoded; without it OTEL_EXPORTER_OTLP_*HEADERS.",
+    )
+    otlp_timeout: PositiveSeconds = Field(
+        10.0, description="Seconds that one request may take; without it OTEL_EXPORTER_OTLP_*TIMEOUT, which is in milliseconds."
+    )
+    otlp_compression: Compression = Field(
+        "none", description="How requests are compressed: none or gzip; without it OTEL_EXPORTER_OTLP_*COMPRESSION."
+    )
+    otlp_ca_file: OptionalPath = Field(
+        None, description="File of certificates trusted besides the system's; without it OTEL_EXPORTER_OTLP_*CERTIFICATE."
+    )
+    otlp_client_certificate: OptionalPath = Field(
+        None, description="File with a certificate of the client's; without it OTEL_EXPORTER_OTLP_*CLIENT_CERTIFICATE."
+    )
+    otlp_client_key: OptionalPath = Field(
+        None, description="File with the key to that, if it is another one; without it OTEL_EXPORTER_OTLP_*CLIENT_KEY."
+    )
+    otlp_resource: Labels = Field(
+        {},
+        description="Attributes of the resource besides FAPILOG_LABELS: key=value,key=value; without it "
+        "OTEL_RESOURCE_ATTRIBUTES, and OTEL_SERVICE_NAME where FAPILOG_SERVICE is not set.",
+    )
+    otlp_batch_bytes: PositiveSize = Field(
+        2**20, description="Bytes of one request before compression, at most; also with KiB, MiB or GiB; the default is 1 MiB."
+    )
+    otlp_batch_timeout: Seconds = Field(1.0, description="Seconds that an event waits for others to be sent with, at most.")
+    otlp_max_elapsed: PositiveSeconds = Field(
+        300.0, description="Seconds after which an event that could not be sent is given up and counted expired."
+    )
+    otlp_backlog_bytes: PositiveSize = Field(
+        32 * 2**20, description="Bytes of events that wait to be sent, at most; also with KiB, MiB or GiB; the default is 32 MiB."
+    )
+
+    journal: Journaling = Field(
+        "auto",
+        description="Whether a process that is killed leaves its events in a journal, for another one to deliver: on, off, or "
+        "auto, which is on under a server and in programs of several processes.",
+    )
+    journal_bytes: Annotated[int, BeforeValidator(parsing.size(1024))] = Field(
+        8 * 2**20,
+        description="Bytes of the latest events that a journal holds, 1024 or more; also with KiB, MiB or GiB; the default is "
+        "8 MiB. Room for two events of the greatest size is made in any case.",
+    )
+
     def __init__(self, environ: Mapping[str, str] | None = None, /, **values: Any) -> None:
         """Read the environment, lay *values* over it and check everything; see the class."""
         fields = type(self).model_fields
         wrong = [_unknown_override(name, fields) for name in values if name not in fields]
-        variables = _variables(os.environ if environ is None else environ)
+        environ = os.environ if environ is None else environ
+        variables = _variables(environ)
         given: dict[str, Any] = {name: variables[_variable(name)] for name in fields if _variable(name) in variables}
         given.update({name: value for name, value in values.items() if name in fields})
+        told, untold = standard(environ, service="service" in given, env=bool(given.get("env")))
+        if "otlp_endpoint" in given:
+            told.pop("otlp_endpoint_exact", None)
+        given = {**told, **given}
         try:
             super().__init__(**given)
+            wrong += untold if "otlp" in self.sinks else []
         except ValidationError as error:
             wrong += [_problem(str(detail["loc"][0]), given, values, detail) for detail in error.errors(include_url=False)]
         if wrong:
@@ -213,7 +297,7 @@ def load_settings(overrides: Mapping[str, object] | None = None, environ: Mappin
 
 def unknown_names(environ: Mapping[str, str]) -> list[tuple[str, str | None]]:
     """Return each `FAPILOG_*` name in *environ* that is no setting, with the nearest known one; `FAPILOG_TEST_*` is exempt."""
-    known = [name.upper() for name in FapilogSettings.model_fields] + [name.removeprefix(PREFIX) for name in NO_EFFECT_YET]
+    known = [name.upper() for name in FapilogSettings.model_fields]
     unknown: list[tuple[str, str | None]] = []
     for name in sorted(environ):
         short = name.upper().removeprefix(PREFIX)
@@ -223,28 +307,11 @@ def unknown_names(environ: Mapping[str, str]) -> list[tuple[str, str | None]]:
     return unknown
 
 
-def ineffective_names(settings: FapilogSettings, environ: Mapping[str, str] | None = None) -> list[str]:
-    """
-    Return the names of `NO_EFFECT_YET` that are set to something other than their default.
-
-    Args:
-        settings: What is in use.
-        environ: Where to look for names that have no field yet; without it they are left out.
-    """
-    fields = FapilogSettings.model_fields
-    changed = {_variable(name) for name, field in fields.items() if getattr(settings, name) != field.default}
-    later = {name for name, value in _variables(environ or {}).items() if value and name[len(PREFIX) :].lower() not in fields}
-    return [name for name in NO_EFFECT_YET if name in changed | later]
-
-
-def warnings_for(settings: FapilogSettings, environ: Mapping[str, str]) -> list[str]:
-    """Return a line for each unknown name in *environ* and one that names all settings without effect; none shows a value."""
-    lines = [
+def warnings_for(environ: Mapping[str, str]) -> list[str]:
+    """Return a line for each unknown name in *environ*; none shows a value."""
+    return [
         f"{name} is not a fapilog setting" + (f"; did you mean {near}?" if near else "") for name, near in unknown_names(environ)
     ]
-    if ineffective := ineffective_names(settings, environ):
-        lines.append(f"no effect in this version of fapilog: {', '.join(ineffective)}")
-    return lines
 
 
 def _variable(field: str) -> str:
@@ -263,5 +330,6 @@ def _unknown_override(name: str, known: Mapping[str, object]) -> str:
 
 def _problem(field: str, given: Mapping[str, object], overrides: Mapping[str, object], detail: Mapping[str, Any]) -> str:
     rule = detail.get("ctx", {}).get("error", detail["msg"])
-    name = f"{field}={given.get(field)!r} (override)" if field in overrides else f"{_variable(field)}={given.get(field)!r}"
+    value = "***" if field in HIDDEN else repr(given.get(field))
+    name = f"{field}={value} (override)" if field in overrides else f"{_variable(field)}={value}"
     return f"{name}: {rule}"

@@ -24,8 +24,7 @@ import time
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Self
 
-from fapilog import pipeline
-from fapilog._internal import sampling
+from fapilog._internal import flat, sampling
 from fapilog._internal.captured import POLL, CapturedEvents
 from fapilog._internal.event_queue import EventQueue
 from fapilog._internal.isolation import SLOTS, FoundSetUp
@@ -247,6 +246,9 @@ class StalledSink(RecordingSink):
         self._released.set()
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 class FakeClock:
     """
     A clock under the test's control: in a ``with`` block, events get their `timestamp` from it, and the intervals of
@@ -268,6 +270,9 @@ class FakeClock:
         """Return the time that it shows, in *tz* or UTC."""
         return (self._start + timedelta(seconds=self._elapsed)).astimezone(tz or UTC)
 
+    def _ns(self) -> int:
+        return (self.now() - _EPOCH) // timedelta(microseconds=1) * 1000
+
     def __call__(self) -> float:
         """Return the seconds of a monotonic clock."""
         return self._began + self._elapsed
@@ -284,13 +289,13 @@ class FakeClock:
         self._elapsed += seconds
 
     def __enter__(self) -> Self:
-        self._before.append((pipeline._now, sampling.monotonic))  # noqa: SLF001 - the seams for this
-        pipeline._now = self.now  # noqa: SLF001
+        self._before.append((flat.clock_ns, sampling.monotonic))  # the seams for this
+        flat.clock_ns = self._ns
         sampling.monotonic = self
         return self
 
     def __exit__(self, *_error: object) -> None:
-        pipeline._now, sampling.monotonic = self._before.pop()  # noqa: SLF001
+        flat.clock_ns, sampling.monotonic = self._before.pop()
 
 
 try:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from fapilog._internal.gates import gates
 from fapilog._internal.route import redact, route
@@ -82,8 +83,15 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [strict(line) for line in data.split(b"\n")[:-1]]
 
 
-#: Leave no hub, route, gate, structlog set-up, signal handler or context value behind.
-process_restored = logging_restored
+@contextlib.contextmanager
+def process_restored():
+    """
+    Leave no hub, route, gate, structlog set-up, signal handler or context value behind.
+
+    Hubs have no journal meanwhile, unless a test asks for one: by default that depends on what else has run in this process.
+    """
+    with mock.patch.dict(os.environ, {"FAPILOG_JOURNAL": os.environ.get("FAPILOG_JOURNAL", "off")}), logging_restored():
+        yield
 
 
 def warm():
@@ -106,3 +114,29 @@ def caught_events():
         warm()
         route.accept = accept
         yield events
+
+
+def scope_of(path: str = "/p", **changes: Any) -> dict[str, Any]:
+    """Return the ASGI scope of a GET request."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"a=1",
+        "root_path": "",
+        "headers": [],
+        "client": ("127.0.0.1", 5),
+        "server": ("127.0.0.1", 80),
+        **changes,
+    }
+
+
+def check_access_event(event: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """It has the fields of an access event, of their types, and these values."""
+    assert {name: event[name] for name in wanted} == wanted
+    assert set(event) == {"timestamp", "level", "event", "logger"} | set(ACCESS_FIELDS)
+    assert {name: type(event[name]) for name in ACCESS_FIELDS} == ACCESS_FIELDS

@@ -59,24 +59,24 @@ class Hung(BaseException):
 
 @contextlib.contextmanager
 def limits(seconds: float = 20):
-    """Let nothing inside run for longer or take more than some memory: a value without end shall fail a test, not the machine."""
+    """Let nothing inside take more than some seconds of CPU or memory: a value without end shall fail a test, not the machine."""
 
     def hung(_signum: int, _frame: object) -> None:
         raise Hung
 
-    before = signal.signal(signal.SIGALRM, hung)
+    before = signal.signal(signal.SIGPROF, hung)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if sys.platform == "linux":
         with open("/proc/self/statm") as statm:
             used = int(statm.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, hard))
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGPROF, before)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ testclient = pytest.importorskip("starlette.testclient")
 
 import fapilog  # noqa: E402
 from fapilog.asgi import FapilogMiddleware  # noqa: E402
-from tests._support import process_restored, read_lines  # noqa: E402
+from tests._support import process_restored, read_lines, scope_of  # noqa: E402
 
 
 @pytest.fixture
@@ -190,23 +190,6 @@ def test_a_litestar_application(configure, path) -> None:
     assert told == ["fapilog.closed"] * 2
     lines = read_lines(path)
     assert {line["route"] for line in lines if line["event"] in {"plain", "request"}} == {"/items/{n}"}
-
-
-def scope_of(path: str) -> dict[str, Any]:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [],
-        "client": ("127.0.0.1", 5),
-        "server": ("127.0.0.1", 80),
-    }
 
 
 def test_a_plain_function_as_app(configure) -> None:

@@ -43,6 +43,7 @@ for name in ("a", "a.b", "sql", "sql.engine"):
 """
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("level", "missing"),
     [
@@ -169,6 +170,7 @@ ARRANGEMENTS = {
 }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 def test_the_file_of_a_handler_of_the_users(tmp_path, arrangement) -> None:
     """It is byte for byte what it is without us; the traceback is once in each of our two events (O-STD-3)."""
@@ -324,6 +326,7 @@ def test_the_loggers_of_asyncio_and_multiprocessing(tmp_path) -> None:
 # ---- feedback (O-RE-3)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("how", ["client", "executor", "logging"])
 def test_a_sink_that_logs_while_it_delivers(tmp_path, how) -> None:
     """

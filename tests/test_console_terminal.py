@@ -109,6 +109,15 @@ def test_a_console_that_is_ascii(tmp_path) -> None:
     assert strict((tmp_path / "app.1.jsonl").read_text().splitlines()[0])["mood"] == "\U0001f600\u00e9"
 
 
+def test_json_on_a_terminal_that_is_ascii(tmp_path) -> None:
+    """It is ASCII, and says the same (O-IO-3)."""
+    code = "import fapilog; fapilog.get_logger('app').info('hello', mood='\U0001f600\u00e9')"
+    hello, _ = on_terminal(tmp_path, code, PYTHONIOENCODING="ascii", FAPILOG_FORMAT="json").split("\n")[:-1]
+
+    assert hello.isascii()
+    assert strict(hello)["mood"] == "\U0001f600\u00e9"
+
+
 SURROGATES = r"""
 import fapilog
 bad = "a\ud800b"
@@ -237,6 +246,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_processes_of_multiprocessing(tmp_path, method: str) -> None:
     """All say who they are, the one that is worker 1 too, however they were started."""

@@ -27,7 +27,7 @@ starlette_applications = pytest.importorskip("starlette.applications")
 import fapilog  # noqa: E402
 from fapilog.asgi import FapilogMiddleware  # noqa: E402
 from fapilog.servers.uvicorn import LOG_CONFIG_FILE  # noqa: E402
-from tests._support import caught_events, process_restored  # noqa: E402
+from tests._support import caught_events, process_restored, scope_of  # noqa: E402
 from tests.programs.running import only_life, wait_until  # noqa: E402
 from tests.recording import RecordingSink  # noqa: E402
 from tests.servers.harness import Uvicorn  # noqa: E402
@@ -147,24 +147,6 @@ def test_two_hundred_requests_at_once(tmp_path: Path, way: str) -> None:
 
 START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
 BODY: dict[str, Any] = {"type": "http.response.body", "body": b"ok"}
-
-
-def scope_of(path: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [],
-        "client": ("127.0.0.1", 5),
-        "server": ("127.0.0.1", 80),
-        **changes,
-    }
 
 
 async def call(app: Any, path: str, **changes: Any) -> list[MutableMapping[str, Any]]:

@@ -257,9 +257,9 @@ def test_thousands_of_keys_with_the_same_text() -> None:
             return "k"
 
     value = {Key(): index for index in range(3000)}
-    began = time.perf_counter()
+    began = time.thread_time()
     found = decoded({"event": "e", "value": value}, 16 << 20)["value"]
-    took = time.perf_counter() - began
+    took = time.thread_time() - began
     assert sorted(found.values()) == list(range(3000))
     assert took < 0.5
 

@@ -123,6 +123,7 @@ def test_events_follow_while_the_interpreter_ends(tmp_path, way):
         assert len(life.named("fapilog.closed")) == 1
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("limit", ["3.0", "1.0"])
 @pytest.mark.parametrize("count", [100, 1500])
 def test_the_file_hangs_until_the_end(tmp_path, limit, count):
@@ -145,6 +146,7 @@ def test_the_file_hangs_until_the_end(tmp_path, limit, count):
         assert "Traceback" not in program.stderr
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_comes_while_the_file_hangs(tmp_path, number):
     """The process dies of the signal within the drain limit + 1 s and says how many events are missing."""
@@ -253,6 +255,7 @@ def test_a_daemon_thread_logs_until_the_interpreter_is_gone(tmp_path):
         assert len(life.named("fapilog.closed")) == 1
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("way", ["write_hangs", "close_hangs"])
 def test_a_sink_of_the_users_own_hangs_beside_a_file(tmp_path, way):
     """The file gets everything, and the process ends within the drain limit + 1 s and says which sink has not taken how many."""

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.programs.running import FULL, lives, lives_in, only_life, start
+from tests.programs.running import FULL, LEDGER, lives, lives_in, only_life, start
 from tests.programs.told import drain_fifo, finished, numbered, said, ticks
 
 BLOCKS = {"FAPILOG_QUEUE_OVERFLOW": "block", "FAPILOG_QUEUE_BLOCK_TIMEOUT": "30", "FAPILOG_QUEUE_SIZE": "10000"}
@@ -29,7 +29,7 @@ def test_o_fork_1_in_a_storm(tmp_path):
         (counts,) = said(program, "threads")
         expected = Counter((f"thread {index}", n) for index, count in enumerate(counts["counts"]) for n in range(count))
         assert ticks(parent.whole()) == expected
-        roles = {life.lines[0]["role"]: life for life in found if life is not parent}
+        roles = {life.first["role"]: life for life in found if life is not parent}
         assert len(found) == children + 1
         assert len({life.lines[0]["boot"] for life in found}) == len(found)
         for number in range(children):
@@ -42,7 +42,8 @@ def hooked(tmp_path_factory):
     """A program with a slow sink and at-fork hooks of its own that log; the lives in its files and what its threads counted."""
     folder = tmp_path_factory.mktemp("hooked")
     children = 50 if FULL else 16
-    with start(folder, "hooks", str(children), **BLOCKS, FAPILOG_DRAIN_TIMEOUT="30") as program:
+    # A sink of one's own gets what dead siblings left as events of its own process's: here files are to hold one process each.
+    with start(folder, "hooks", str(children), **BLOCKS, FAPILOG_DRAIN_TIMEOUT="30", FAPILOG_JOURNAL="off") as program:
         finished(program)
         (counts,) = said(program, "threads")
         found = lives(folder)
@@ -87,7 +88,7 @@ def test_o_fork_2(tmp_path, hub):
         # On a busy machine a fork may take that long without anybody's fault, but not three times.
         assert sorted(forks["took"])[-3] < FORK_LIMIT_S
         (tmp_path / "app.1.jsonl").unlink()
-        roles = sorted(life.lines[0]["role"] for life in lives(tmp_path))
+        roles = sorted(life.first["role"] for life in lives(tmp_path))
         assert roles == sorted(f"child {number}" for number in range(0, 200, 20))
 
 
@@ -100,7 +101,7 @@ def test_o_fork_4(tmp_path, kind):
     with start(tmp_path, "storm", "in_a_loop", kind) as program:
         finished(program)
 
-        found = {life.lines[0]["role"]: life for life in lives(tmp_path)}
+        found = {life.first["role"]: life for life in lives(tmp_path)}
         assert sorted(found) == ["child 300", "child 600", "parent"]
         assert ticks(found.pop("parent").whole()) == numbered("parent", 1000)
         assert all(ticks(life.whole(closed=False)) == numbered(role, 2) for role, life in found.items())
@@ -124,8 +125,11 @@ def test_o_dup_1(tmp_path, where):
         assert found == sum((numbered(f"child {number}", 1) for number in range(4)), numbered("parent", 100))
         assert parent.pid == program.pid
         assert len({life.lines[0]["boot"] for life in [parent, *children]}) == 5
+        told = Counter(life.pid for life in children for line in life.lines if line["event"] in LEDGER)
         for books in said(program, "child"):
-            assert (books["logged"], books["accepted"], books["offered"]) == (1, 1, 1)
+            # A child may have had to tell of one that left its slot by `os._exit()`, before it said its numbers or after.
+            assert 1 <= books["logged"] <= 1 + told[books["pid"]]
+            assert books["logged"] == books["accepted"] == books["offered"]
             assert books["refused"] == books["dropped"] == {}
 
 
@@ -135,9 +139,13 @@ def test_o_met_1(tmp_path):
         finished(program)
 
         books = said(program, "books")
+        generation = {entry["pid"]: entry["generation"] for entry in books}
+        told = Counter(generation[life.pid] for life in lives(tmp_path) for line in life.lines if line["event"] in LEDGER)
         assert len({entry["boot"] for entry in books}) == len({entry["pid"] for entry in books}) == 9
-        assert sum(entry["logged"] for entry in books if entry["generation"] < 2) == 14
-        assert sum(entry["logged"] for entry in books) == sum(entry["accepted"] for entry in books) == 18
+        # What it has to tell of dead siblings, a process may log before it says its numbers or after.
+        assert 14 <= sum(entry["logged"] for entry in books if entry["generation"] < 2) <= 14 + told[0] + told[1]
+        assert 18 <= sum(entry["logged"] for entry in books) <= 18 + told.total()
+        assert all(entry["logged"] == entry["accepted"] for entry in books)
         assert all(entry["refused"] == entry["dropped"] == {} for entry in books)
         found = lives(tmp_path)
         assert {life.pid: life.lines[0]["boot"] for life in found} == {entry["pid"]: entry["boot"] for entry in books}
@@ -145,8 +153,9 @@ def test_o_met_1(tmp_path):
         total = sum((ticks(life.whole(closed=life.pid == program.pid)) for life in found), Counter())
         assert total.total() == 18
         assert set(total.values()) == {1}
-        # The one event of the hub's own is the end of the parent's life; the others left by `os._exit()`.
-        assert sum(len(life.lines) for life in found) == 19
+        # The hub's own events are the end of the parent's life, and what the next one in a slot tells of those that left by
+        # `os._exit()`.
+        assert sum(len(life.lines) for life in found) == 19 + told.total()
 
 
 def test_the_generation_after_a_fork(tmp_path):
@@ -164,7 +173,7 @@ def test_a_program_becomes_a_daemon(tmp_path, way):
     with start(tmp_path, "storm", *way) as program:
         finished(program)
 
-        found = {life.lines[0]["role"]: life for life in lives(tmp_path)}
+        found = {life.first["role"]: life for life in lives(tmp_path)}
         assert sorted(found) == ["daemon", "parent"]
         assert ticks(found["parent"].whole(closed=False)) == numbered("parent", 100)
         assert ticks(found["daemon"].whole()) == numbered("daemon", 100)
@@ -209,6 +218,7 @@ def test_a_sink_forks_inside_its_write(tmp_path):
         assert fork["next_flush"] == 0
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("moment", ["atexit", "thread callback", "thread", "finaliser"])
 @pytest.mark.parametrize("sink", ["file", "own", "late"])
 def test_o_exit_4(tmp_path, moment, sink):
@@ -237,6 +247,6 @@ def test_a_forked_child_logs_first_in_an_inherited_exit_callback(tmp_path):
     with start(tmp_path, "storm", "inherited_exit_callback") as program:
         finished(program)
 
-        found = {life.lines[0]["role"]: life for life in lives(tmp_path)}
+        found = {life.first["role"]: life for life in lives(tmp_path)}
         assert ticks(found["child"].whole(closed=False)) == numbered("child", 3)
         assert ticks(found["parent"].whole()) == Counter(("parent", n) for n in (0, 1, 2, *range(10, 20)))

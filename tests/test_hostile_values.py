@@ -264,6 +264,7 @@ PLACES: dict[str, Callable[[Any, Any], None]] = {
 }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("place", list(PLACES))
 @pytest.mark.parametrize("family", ["STANDARD", "MODELS", "SUBCLASSES", "ODD", "NUMPY", "RAISING", "LYING"])
 def test_each_value_of_the_catalogue(caught, family: str, place: str) -> None:
@@ -724,6 +725,7 @@ os._exit(0)  # not every type takes a deep nest apart without recursion
 """
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("depth", [300, 5_000, 100_000])
 @pytest.mark.parametrize("kind", list(WRAPS))
 def test_a_deep_nest(kind: str, depth: int, tmp_path: Path) -> None:
@@ -852,6 +854,7 @@ def test_values_that_change_after_the_call(tmp_path) -> None:
             assert found["value"] == {"n": 0, "deep": {"n": 0, "list": [0]}, "odd": {"1": "0"}, "array": [0.0]}
 
 
+@pytest.mark.matrix
 def test_a_dict_that_another_thread_changes(tmp_path) -> None:
     """Of 10,000 events none is lost and none raises, in two sinks (O-VAL-4)."""
     memory = RecordingSink()

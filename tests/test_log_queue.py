@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dis
 import inspect
+import json
+import re
 import sys
 import threading
 import time
@@ -13,11 +15,14 @@ import pytest
 import structlog
 
 import fapilog
-from fapilog import EventQueue, QueueWorker, SinkUnavailable, queue_sink
+from fapilog import ConfigurationError, EventQueue, QueueWorker, SinkUnavailable, queue_sink
 from fapilog._internal.accounting import DropWindow, Reason
+from fapilog._internal.journal import Journal
 from fapilog._internal.route import route
 from fapilog._internal.sampling import Counts
+from fapilog._internal.snapshot import moment
 from fapilog.bootstrap import use_worker
+from fapilog.identity import seq_of
 from fapilog.pipeline import own_head
 from tests._support import process_restored
 from tests.recording import BrokenSink, HangingSink, RecordingSink, RefusingSink, until
@@ -98,7 +103,7 @@ def test_default_capacity_is_a_thousand_events(by_hand):
 def test_worker_initialization():
     """The worker's arguments have the documented defaults, and making one starts nothing."""
     parameters = inspect.signature(QueueWorker).parameters
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     worker = QueueWorker([RecordingSink()])
 
     defaults = {name: parameters[name].default for name in list(parameters)[1:6]}
@@ -112,7 +117,7 @@ def test_worker_initialization():
     assert isinstance(worker.queue, EventQueue)
     assert isinstance(worker.queue, asyncio.Queue)
     assert worker.queue.empty()
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= threads
 
 
 def test_worker_start_stop():
@@ -190,15 +195,16 @@ def test_worker_nonblocking_under_load():
     with process_restored():
         fapilog.configure_logging(sinks=[sink], queue_size=5000)
         logger = fapilog.get_logger("load")
-        # The machine may be busy with other tests: the lag of a loop that only works is taken off, the best of three counts.
-        added = min(
-            asyncio.run(p99_lag(lambda n: logger.info("x", n=n))) - asyncio.run(p99_lag(lambda n: [n] * 200)) for _ in range(3)
-        )
+        # The machine may be busy with other tests: the lag of a loop that only works is taken off, the best of a few counts.
+        added, tries = 1.0, 0
+        while added >= 0.020 and tries < 5:
+            tries += 1
+            added = asyncio.run(p99_lag(lambda n: logger.info("x", n=n))) - asyncio.run(p99_lag(lambda n: [n] * 200))
         statistics = fapilog.statistics()
         fapilog.shutdown_logging(1.0)
 
     assert added < 0.020
-    assert statistics.logged >= 600_000
+    assert statistics.logged >= tries * 200_000
     assert statistics.logged == statistics.accepted + sum(statistics.refused.values())
 
 
@@ -246,6 +252,148 @@ def test_drop_oldest_policy_keeps_the_newest(by_hand):
     assert [event["n"] for event in sink.events] == list(range(15, 25))
     books = worker.deliveries[0].books
     assert (books.offered, books.delivered, books.dropped[Reason("drop_oldest")].count) == (25, 10, 15)
+
+
+def test_drop_oldest_with_a_reserve(by_hand):
+    """A warning into a queue that is full up to its reserve costs one event, not the reserve."""
+    worker = worker_of(RecordingSink(), queue_size=10, overflow="drop_oldest", reserve=0.5)
+    by_hand(worker)
+    for _ in range(10):
+        log("x")
+    for _ in range(6):
+        log("bad", "warning")
+    assert (worker.queue.qsize(), worker.queue.oldest_dropped.count) == (15, 1)
+
+    log("x")
+    assert (worker.queue.qsize(), worker.queue.oldest_dropped.count) == (10, 7)
+
+
+def test_what_the_hub_says_while_the_queue_drops_the_oldest():
+    """Its own events stay where they are, others go around them; where nothing else waits, an event is taken all the same."""
+    queue = EventQueue(3, overflow="drop_oldest", reserve=0.0)
+    queue.admit(b'{"own":1')
+    for n in range(5):
+        assert queue.accept(20, b'{"n":%d' % n)
+        if n == 3:
+            queue.admit(b'{"own":2')
+    assert [seq_of(line) for line in queue.take()[0]] == [1, 6, 7]
+    assert (queue.put_events, queue.oldest_dropped.count) == (7, 4)
+
+    for n in range(4):
+        queue.admit(b'{"own":%d' % n)
+    for n in range(5):
+        assert queue.accept(20, b'{"n":%d' % n)
+    lines = [json.loads(line) for line in queue.take()[0]]
+    assert [event.get("own", event.get("n")) for event in lines] == [0, 1, 2, 3, 4]
+    assert "own" not in lines[-1]
+    assert (queue.put_events, queue.oldest_dropped.count) == (16, 8)
+
+
+def test_an_event_larger_than_what_the_hub_s_own_leave_room_for():
+    """It is taken past the limit, and the next one takes its place."""
+    queue = EventQueue(100, max_bytes=400, overflow="drop_oldest")
+    queue.admit(b'{"own":"%b"' % (b"x" * 200))
+    for n in range(3):
+        assert queue.accept(20, b'{"n":"%d%b"' % (n, b"y" * 100))
+    own, last = (json.loads(line) for line in queue.take()[0])
+    assert (own["seq"], last["n"][0]) == (1, "2")
+
+
+def take_until(stop, queue, taken):
+    while not stop.is_set():
+        taken += queue.take()[0]
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "block", "sample"])
+def test_threads_at_a_full_queue(policy):
+    """Nobody is stuck or turned away for good: what was logged is taken, dropped for others, or refused, once each, in order."""
+    queue = EventQueue(5, overflow=policy, block_timeout=10.0, sample_rate=0.5, reserve=0.4)
+    taken: list[bytes] = []
+    stop = threading.Event()
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [
+            threading.Thread(target=lambda level=level: [queue.accept(level, b'{"e":1') for _ in range(1_000)])
+            for level in (20, 20, 30, 30)
+        ]
+        taker = threading.Thread(target=take_until, args=(stop, queue, taken))
+        for thread in [taker, *threads]:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        stop.set()
+        taker.join()
+    finally:
+        sys.setswitchinterval(switch)
+    taken += queue.take()[0]
+    seqs = [json.loads(line)["seq"] for line in taken]
+    refused = sum(window.count for window in queue.refused.values())
+
+    assert seqs == sorted(seqs)
+    assert queue.last_seq == 4_000 == len(taken) + queue.oldest_dropped.count + refused
+    assert queue.peak <= 7
+    assert refused == 0 or policy == "sample"
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "block", "sample"])
+def test_a_queue_that_closes_while_a_call_looks_for_room(policy):
+    """The event goes the way of late ones, and nothing that waits is dropped for it: the worker has counted for the last time."""
+    queue = EventQueue(1, overflow=policy, block_timeout=10.0, sample_rate=1.0, reserve=1.0)
+    late = []
+
+    def when_closed(_levelno, head):
+        late.append(head)
+        return True
+
+    queue.when_closed = when_closed
+    queue.accept(20, b'{"event":"x"')
+    queue.waker = lambda: setattr(queue, "open", False)
+
+    assert queue.accept(20, b'{"event":"late"')
+    assert late == [b'{"event":"late"']
+    assert (queue.qsize(), queue.oldest_dropped.count, queue.put_events) == (1, 0, 1)
+    assert queue.admit(b'{"event":"late"', closed=False) == b""
+    assert queue.admit(b'{"event":"fapilog.closed"') != b""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"maxsize": 0}, "maxsize is 0; it must be at least 1"),
+        ({"maxsize": -1}, "maxsize is -1; it must be at least 1"),
+        ({"max_bytes": 0}, "max_bytes is 0; it must be at least 1"),
+        ({"reserve": -0.1}, "reserve is -0.1; it must be at least 0"),
+        ({"sample_rate": 0}, "sample_rate is 0; it must be over 0 and at most 1"),
+    ],
+)
+def test_a_queue_without_room(options, message):
+    """The error says what would be right; a size of 0 does not mean a queue without bounds."""
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        EventQueue(**options)
+
+
+def test_putting_what_can_never_fit():
+    """`put()` ends at once and counts the event; `put()` of what fits waits, also where threads are quicker."""
+
+    async def main():
+        queue = EventQueue(2, max_bytes=2_000, reserve=0.0)
+        async with asyncio.timeout(5):
+            await queue.put({"event": "x" * 5_000})
+        for _ in range(2):
+            queue.put_nowait({"event": "y"})
+        waiting = [asyncio.create_task(queue.put({"event": "z"})) for _ in range(10)]
+        got: list[str] = []
+        async with asyncio.timeout(10):
+            while len(got) < 12:
+                got.append((await queue.get())["event"])
+            await asyncio.gather(*waiting)
+        return queue, got
+
+    queue, got = asyncio.run(main())
+
+    assert got == ["y"] * 2 + ["z"] * 10
+    assert queue.refused[Reason.QUEUE_FULL].count == 1
 
 
 def test_block_policy_waits_for_room_and_then_gives_up():
@@ -538,12 +686,13 @@ def test_eight_threads_fill_the_queue_exactly_and_in_the_order_of_seqs():
             thread.join()
     finally:
         sys.setswitchinterval(switch)
-    events, size = queue.take()
+    lines, size = queue.take()
+    seqs = [json.loads(line)["seq"] for line in lines]
 
     assert (queue.last_seq, queue.put_events, queue.refused[Reason.QUEUE_FULL].count) == (40_000, 20_000, 20_000)
-    assert len(events) == 20_000
-    assert [event.seq for event in events] == sorted(event.seq for event in events)
-    assert size == sum(event.size for event in events)
+    assert len(lines) == 20_000
+    assert seqs == sorted(seqs)
+    assert size == sum(map(len, lines))
     assert queue.qsize() == 0
 
 
@@ -558,7 +707,7 @@ def test_taking_while_threads_log_loses_no_event():
         taken += queue.take()[0]
     taken += queue.take()[0]
 
-    assert [event.seq for event in taken] == list(range(1, 40_001))
+    assert [json.loads(line)["seq"] for line in taken] == list(range(1, 40_001))
 
 
 def _atomic_run(function, first, last):
@@ -578,11 +727,14 @@ def _atomic_run(function, first, last):
 @pytest.mark.parametrize(
     ("function", "first", "last", "calls"),
     [
-        (EventQueue.accept, "if self.last_seq < seq", "self._buffer.append(event)", 1),
+        (EventQueue.accept, "if self.last_seq < seq", "self._buffer.append(line)", 1),
         (EventQueue.admit, "if self.last_seq < seq", "self.taken_events += 1", 1),
         (EventQueue.refuse, "self.last_seq = seq", "window.last_ns = now_ns", 0),
-        (EventQueue.take, "taken = self._buffer", "self.urgent = False", 0),
-        (EventQueue._make_room, "buffer = self._buffer", "buffer.popleft()", 1),
+        (EventQueue.take, "if journal is None or not", "self.urgent = False", 0),
+        (EventQueue._make_room, "if self._buffer is not buffer", "del buffer[at]", 0),
+        (Journal.append, "if self.laps == lap", "self._seek(RING_AT)", 1),
+        (Journal.begin_range, "words, at = self.words", "self.range_at = at", 0),
+        (moment, "logged, put, taken, peak, thrown", "debug, warning, error, critical, none", 0),
         (Counts.passes, "if fresh is not None and now", "counts[key] = number", 0),
         (DropWindow.add, "if self.count == self.announced", "self.last_ns = now_ns", 0),
         (DropWindow.give_back, "self.announced -= count", "self.first_ns = first_ns", 0),

@@ -70,6 +70,7 @@ def test_a_child_flushes_and_leaves_by_os_exit(tmp_path, method):
         assert total == sum((numbered(f"child {number}", EVENTS) for number in range(CHILDREN)), Counter())
 
 
+@pytest.mark.matrix
 @METHOD
 def test_children_are_terminated_while_they_log(tmp_path, method):
     """They die of SIGTERM, with every event up to some moment in their files and not one line too many or half."""
@@ -81,7 +82,7 @@ def test_children_are_terminated_while_they_log(tmp_path, method):
         for life in found:
             count = len(life.whole().named("tick"))
             assert count > EVENTS
-            assert ticks(life) == numbered(life.lines[0]["role"], count)
+            assert ticks(life) == numbered(life.first["role"], count)
 
 
 @METHOD
@@ -96,6 +97,7 @@ def test_sigterm_comes_just_before_a_child_waits_in_c(tmp_path, method):
         assert ticks(life.whole()) == numbered("child", EVENTS)
 
 
+@pytest.mark.matrix
 @METHOD
 def test_loggers_are_sent_to_children(tmp_path, method):
     """They log there with the values that were bound here, in the name of the child."""
@@ -110,13 +112,14 @@ def test_loggers_are_sent_to_children(tmp_path, method):
         assert len({line["pid"] for line in found.values()}) == 4
 
 
+@pytest.mark.matrix
 @METHOD
 def test_a_child_has_children(tmp_path, method):
     """Four processes of three generations have exactly their own events."""
     with start(tmp_path, "children", "nested", method) as program:
         finished(program)
 
-        found = {life.lines[0]["role"]: life for life in lives(tmp_path)}
+        found = {life.first["role"]: life for life in lives(tmp_path)}
         counts = {"parent": EVENTS, "child": 2 * EVENTS, "grandchild": EVENTS, "forked": EVENTS}
         assert {role: ticks(life.whole(closed=role != "forked")) for role, life in found.items()} == {
             role: numbered(role, count) for role, count in counts.items()
@@ -125,6 +128,7 @@ def test_a_child_has_children(tmp_path, method):
         assert len({life.pid for life in found.values()}) == 4
 
 
+@pytest.mark.matrix
 @METHOD
 @pytest.mark.parametrize("kind", ["Process", "ProcessPoolExecutor"])
 def test_children_are_started_by_a_thread_while_another_logs(tmp_path, kind, method):

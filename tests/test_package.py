@@ -20,23 +20,43 @@ MODULES = {
 
 #: From the bottom up; a module imports only modules of lines above its own. `fapilog` itself and empty packages stand outside.
 LAYERS = """
-fapilog.errors fapilog.identity fapilog._internal.credentials fapilog._internal.accounting fapilog._internal.forms
-fapilog._internal.members fapilog._internal.mappings
-fapilog.redaction
+fapilog.errors fapilog.identity fapilog.results
+fapilog._internal.credentials fapilog._internal.accounting fapilog._internal.forms
+fapilog._internal.members fapilog._internal.mappings fapilog._internal.terms fapilog._internal.schedule
+fapilog._internal.sink_calls fapilog._internal.waker fapilog._internal.seqs
+fapilog._internal.backlog fapilog._internal.patterns fapilog._internal.audit
+fapilog.redaction fapilog._internal.findings
 fapilog._internal.notes fapilog._internal.plain
+fapilog._internal.flat
 fapilog._internal.native fapilog._internal.owner fapilog._internal.exceptions fapilog._internal.kin
-fapilog.typing fapilog.results fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
+fapilog.typing fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
 fapilog._internal.arbiter fapilog._internal.settling fapilog._internal.chain fapilog._internal.sampling fapilog._internal.gates
+fapilog._internal.standard fapilog._internal.tracing
 fapilog._internal.route fapilog._internal.formatting
-fapilog._internal.executor fapilog._internal.rundir fapilog.settings fapilog.pipeline
-fapilog._internal.forking fapilog._internal.notices
+fapilog._internal.claim fapilog._internal.executor fapilog._internal.rundir fapilog._internal.filelock
+fapilog._internal.compressor
+fapilog._internal.sealed fapilog._internal.records
+fapilog._internal.board fapilog._internal.journal fapilog._internal.aside
+fapilog._internal.remains fapilog._internal.scan fapilog._internal.controls fapilog._internal.overview fapilog._internal.deaths
+fapilog._internal.logfiles
+fapilog._internal.families
+fapilog.settings fapilog.pipeline
+fapilog._internal.forking fapilog._internal.lines fapilog._internal.ledger
+fapilog._internal.overflow fapilog._internal.pace
+fapilog._internal.line_queue
+fapilog._internal.notices fapilog._internal.snapshot fapilog._internal.protection
+fapilog._internal.publishing
 fapilog._internal.event_queue fapilog._internal.delivery fapilog._internal.threaded fapilog._internal.direct fapilog.logger
 fapilog.sinks.base fapilog.sinks.terminal fapilog.sinks.sources
-fapilog.sinks.tracebacks
-fapilog.sinks.console
-fapilog.sinks.file fapilog.sinks.stream
+fapilog.sinks.turns fapilog.sinks.family fapilog.sinks.written fapilog.sinks.origins fapilog.sinks.answers fapilog.sinks.endpoint
+fapilog.sinks.tracebacks fapilog.sinks.rotation fapilog.sinks.flow
+fapilog.sinks.push fapilog.sinks.loki_answers fapilog.sinks.pushing fapilog.sinks.otlp_request fapilog.sinks.otlp_answers
+fapilog.sinks.console fapilog.sinks.home
+fapilog.sinks.late fapilog.sinks.put_back
+fapilog.sinks.file fapilog.sinks.stream fapilog.sinks.loki fapilog.sinks.otlp
 fapilog.sinks
-fapilog._internal.worker
+fapilog._internal.worker fapilog._internal.built_in
+fapilog._internal.recovery fapilog._internal.insurance
 fapilog._internal.queue fapilog._internal.hub
 fapilog._internal.state fapilog._internal.access fapilog.stdlib
 fapilog._internal.starting fapilog._internal.levels
@@ -46,6 +66,26 @@ fapilog._internal.exchange
 fapilog.asgi fapilog.wsgi fapilog._internal.captured fapilog._internal.isolation
 fapilog._internal.applications
 fapilog.bootstrap
+fapilog.metrics
+fapilog._internal.exposition
+fapilog.cli.shown
+fapilog.cli.probe.sight fapilog.cli.probe.importing fapilog.cli.probe.quiet
+fapilog.cli.probe.hub fapilog.cli.probe.watching
+fapilog.cli.probe.program fapilog.cli.probe.server fapilog.cli.probe.child
+fapilog.cli.probe.main
+fapilog.cli.checks.finding fapilog.cli.checks.filesystems fapilog.cli.checks.case
+fapilog.cli.checks.clock fapilog.cli.checks.distribution fapilog.cli.checks.places fapilog.cli.checks.program
+fapilog.cli.checks.servers fapilog.cli.checks.sharing fapilog.cli.checks.values fapilog.cli.checks.pushing
+fapilog.cli.checks.loki fapilog.cli.checks.otlp
+fapilog.cli.doctor
+fapilog.cli.choice fapilog.cli.stats fapilog.cli.level fapilog.cli.screen fapilog.cli.recover fapilog.cli.verify
+fapilog.cli.picking
+fapilog.cli.top fapilog.cli.merging fapilog.cli.forms
+fapilog.cli.following
+fapilog.cli.tail
+fapilog.cli.app
+fapilog.cli
+fapilog.__main__
 fapilog.testing
 fapilog.servers.setup
 fapilog.servers.gunicorn fapilog.servers.uvicorn
@@ -53,10 +93,21 @@ fapilog.servers.gunicorn_logger
 fapilog.gunicorn_conf
 """
 RANK = {name: rank for rank, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()}
-OUTSIDE = {"fapilog", "fapilog._internal", "fapilog.servers"}
+OUTSIDE = {"fapilog", "fapilog._internal", "fapilog.servers", "fapilog.cli.checks", "fapilog.cli.probe"}
 
 #: On top of what `import structlog` loads.
-NOT_LOADED = ["httpx", "fastapi", "starlette", "prometheus_client", "typer", "gunicorn", "uvicorn", "rich"]
+NOT_LOADED = [
+    "httpx",
+    "opentelemetry",
+    "google",
+    "fastapi",
+    "starlette",
+    "prometheus_client",
+    "typer",
+    "gunicorn",
+    "uvicorn",
+    "rich",
+]
 
 
 def test_what_an_import_loads(tmp_path) -> None:
@@ -110,12 +161,15 @@ def test_the_public_names() -> None:
         "Identity",
         "LoggingHub",
         "QueueWorker",
+        "ServiceStatistics",
         "Sink",
         "SinkError",
         "SinkRejected",
         "SinkResult",
         "SinkStatistics",
+        "SinkTotals",
         "SinkUnavailable",
+        "WorkerStatistics",
         "aflush",
         "bind_contextvars",
         "bound_contextvars",
@@ -126,6 +180,7 @@ def test_the_public_names() -> None:
         "get_logger",
         "queue_sink",
         "reset_contextvars",
+        "service_statistics",
         "set_level",
         "shutdown_logging",
         "statistics",

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fapilog import QueueWorker, SinkRejected, SinkUnavailable
+from fapilog.identity import seq_of
 from fapilog.pipeline import own_head
 from tests.recording import RecordingSink
 
@@ -40,6 +41,7 @@ class BooksBalance(RuleBasedStateMachine):
         self.runner.run(asyncio.sleep(0))
         self.sinks = [RecordingSink("one"), RecordingSink("two")]
         self.logged = 0
+        self.said = []
         self.stopped = False
         self.flush_result = None
 
@@ -75,6 +77,14 @@ class BooksBalance(RuleBasedStateMachine):
         levelno, name = level
         for _ in range(count):
             self.queue.accept(levelno, own_head("x", name, n=self.logged))
+            self.logged += 1
+
+    @precondition(lambda self: not self.stopped)
+    @rule(count=st.integers(1, 5))
+    def say_something_of_its_own(self, count):
+        for _ in range(count):
+            self.queue.admit(own_head("own", "info"))
+            self.said.append(self.queue.last_seq)
             self.logged += 1
 
     @rule(steps=st.integers(1, 30))
@@ -138,12 +148,19 @@ class BooksBalance(RuleBasedStateMachine):
     def what_was_accepted_was_delivered_dropped_or_is_in_flight(self):
         if not hasattr(self, "queue"):
             return
-        uncounted = self.queue.oldest_dropped.count - self.worker._oldest_counted
+        uncounted = self.queue.oldest_dropped.count - self.worker.oldest_counted
         for delivery in self.worker.deliveries:
             books = delivery.books
             assert self.queue.put_events == books.offered + self.queue.qsize() + uncounted
             assert books.in_flight >= 0
             assert books.offered == books.delivered + books.dropped_total() + books.in_flight
+
+    @invariant()
+    def nothing_of_its_own_was_thrown_out(self):
+        if not hasattr(self, "queue"):
+            return
+        waiting = {seq_of(line) for line in self.queue._buffer}
+        assert waiting.issuperset(seq for seq in self.said if seq > self.queue.taken_seq)
 
     @invariant()
     def every_sink_got_each_event_at_most_once_and_in_order(self):

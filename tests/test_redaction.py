@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import time
 import timeit
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from fapilog import redaction
 from fapilog._internal.credentials import names_in_line
 from fapilog.encoding import encode_open
-from fapilog.redaction import MASK, Redactor
+from fapilog.redaction import MASK, Allowance, Redactor
 
 SECRET = """
 db_pass smtp_pass SMTP_PASS pass_phrase PHPSESSID openai_key stripe_key TLS_KEY masterkey code_verifier recovery_codes
@@ -271,6 +273,7 @@ TRAPS = {
 }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", list(TRAPS))
 def test_a_long_text_made_to_trip_expressions(name) -> None:
     """The time is linear: twice the text takes no more than about twice as long, and 100,000 characters are no matter."""
@@ -318,3 +321,35 @@ def test_the_cost_of_an_event_with_nothing_to_hide() -> None:
     assert looking < 3 * encoding
     assert redactor.text("plain") == "plain"
     assert MASK == "***"
+
+
+def test_very_many_new_names_in_one_text() -> None:
+    """They are judged one by one where they differ in more than digits; from some number on, what looks like a secret is one."""
+    redactor = Redactor()
+    numbered = "".join(f"key_{n}=a password{n}=b x{n}_token_count=c " for n in range(5_000))
+    assert redactor.text(numbered) == re.sub(r"(password\d+=)b", r"\1***", numbered)
+    letters = ["".join(word) for word in itertools.product("abcdefghij", repeat=4)]
+    assert redactor.text("".join(f"x_{word}=a " for word in letters)).count("***") == 0
+    masked = redactor.text("".join(f"key_{word}=a " for word in letters))
+    assert masked.startswith("key_aaaa=a key_aaab=a ")
+    assert masked.endswith("key_jjji=*** key_jjjj=*** ")
+
+
+def test_the_allowance_of_a_call() -> None:
+    """It is for all texts of the call together, and only names that no search tells apart take of it."""
+    redactor, allowance = Redactor(), Allowance()
+    words = ["".join(word) for word in itertools.product("abcdefghij", repeat=4)]
+    for word in words:
+        assert redactor.text(f"x_{word}=a", allowance=allowance) == f"x_{word}=a"
+    before = allowance.left
+    shown = [redactor.text(f"key_{word}=a", allowance=allowance) for word in words[: before + 2]]
+    assert shown[before - 1 :] == [f"key_{words[before - 1]}=a", f"key_{words[before]}=***", f"key_{words[before + 1]}=***"]
+    assert redactor.text(f"key_{words[before]}=a") == f"key_{words[before]}=a"
+
+
+@pytest.mark.parametrize(
+    "text", ["redis://a:b@h //db:pa#ss", "http://a.very.long.name:b@h //db:pa#ss", "http://a:b@h //db:pa#s...[cut: 99 bytes]"]
+)
+def test_a_cut_password_behind_another_one(text: str) -> None:
+    """What is masked before it does not move the place of the cut."""
+    assert "pa#s" not in Redactor().text(text, cut="[cut:" not in text)

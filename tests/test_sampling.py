@@ -667,6 +667,7 @@ print(json.dumps([handled, raised, caught, calls, asdict(fapilog.statistics())])
 """
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", ["BaseException", "Exception"])
 def test_a_handler_that_raises(tmp_path: Path, kind: str) -> None:
     """An exception in the middle of it leaves no event half stopped: it was written or counted, never both, or never came in."""

@@ -93,6 +93,7 @@ def test_the_program(outcome) -> None:
     assert sorted(set(SHAPES) - set(outcome.by_shape)) == []
 
 
+@pytest.mark.matrix
 def test_no_secret_in_any_output(outcome) -> None:
     """Not in the file, on stdout, in what a custom sink was given, on stderr, in statistics or in a repr; what leaks is named."""
     leaks = [f"{name} in {at}" for name, secret in secrets().items() for at, text in outcome.outputs.items() if secret in text]
@@ -110,6 +111,7 @@ def plainly(tmp_path_factory) -> Outcome:
     return run("json", tmp_path_factory.mktemp("plainly"))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", list(SHAPES))
 def test_a_shape(plainly, name: str) -> None:
     """Its secret is nowhere, its event is there, and a mask says that something is missing (O-SEC-2)."""

@@ -12,10 +12,9 @@ from pydantic_settings import BaseSettings
 
 from fapilog.errors import ConfigurationError
 from fapilog.settings import (
+    HIDDEN,
     LEVELS,
-    NO_EFFECT_YET,
     FapilogSettings,
-    ineffective_names,
     level_number,
     load_settings,
     parse_levels,
@@ -57,13 +56,49 @@ DEFAULTS: dict[str, object] = {
     "file_keep": 7,
     "file_compress": "none",
     "file_strict": False,
+    "loki_url": "",
+    "loki_tenant": "",
+    "loki_username": "",
+    "loki_password": "",
+    "loki_token": "",
+    "loki_ca_file": None,
+    "loki_labels": {},
+    "loki_batch_bytes": 1024 * 1024,
+    "loki_batch_timeout": 1.0,
+    "loki_timeout": 10.0,
+    "loki_max_elapsed": 300.0,
+    "loki_backlog_bytes": 32 * 1024 * 1024,
+    "otlp_endpoint": "",
+    "otlp_endpoint_exact": False,
+    "otlp_headers": "",
+    "otlp_timeout": 10.0,
+    "otlp_compression": "none",
+    "otlp_ca_file": None,
+    "otlp_client_certificate": None,
+    "otlp_client_key": None,
+    "otlp_resource": {},
+    "otlp_batch_bytes": 1024 * 1024,
+    "otlp_batch_timeout": 1.0,
+    "otlp_max_elapsed": 300.0,
+    "otlp_backlog_bytes": 32 * 1024 * 1024,
+    "journal": "auto",
+    "journal_bytes": 8 * 1024 * 1024,
 }
+KNOWN = "stdout, stderr, file, loki, otlp"
+OPTIONAL_PATHS = ["run_dir", "loki_ca_file", "otlp_ca_file", "otlp_client_certificate", "otlp_client_key"]
 BOOLEANS = [name for name, value in DEFAULTS.items() if isinstance(value, bool)]
-SIZES = ["max_event_bytes", "queue_max_bytes", "file_max_bytes"]
+SIZES = [
+    *("max_event_bytes", "queue_max_bytes", "file_max_bytes", "journal_bytes"),
+    *("loki_batch_bytes", "loki_backlog_bytes", "otlp_batch_bytes", "otlp_backlog_bytes"),
+]
 COUNTS = ["queue_size", "queue_batch_size", "queue_max_retries", "file_keep"]
-DURATIONS = ["drain_timeout", "queue_batch_timeout", "queue_retry_delay", "queue_block_timeout"]
+DURATIONS = [
+    *("drain_timeout", "queue_batch_timeout", "queue_retry_delay", "queue_block_timeout"),
+    *("loki_batch_timeout", "loki_timeout", "loki_max_elapsed"),
+    *("otlp_batch_timeout", "otlp_timeout", "otlp_max_elapsed"),
+]
 LEVELS_ARE = "levels are DEBUG, INFO, WARNING, ERROR, CRITICAL or a whole number 0 to 50"
-CHOICES = ["format", "queue_overflow", "file_compress"]
+CHOICES = ["format", "queue_overflow", "file_compress", "otlp_compression", "journal"]
 
 
 def variable(field):
@@ -97,7 +132,7 @@ class TestDefaults:
         """The text of a default means the default."""
         environ = {variable(name): str(value) for name, value in DEFAULTS.items() if not isinstance(value, (tuple, dict))}
 
-        assert load_settings(environ=environ).model_dump() == DEFAULTS | {"run_dir": "None"}
+        assert load_settings(environ=environ).model_dump() == DEFAULTS | dict.fromkeys(OPTIONAL_PATHS, "None")
 
     @pytest.mark.parametrize("field", DEFAULTS)
     def test_description(self, field):
@@ -201,7 +236,7 @@ class TestErrors:
     def test_several_wrong(self):
         """One error lists every wrong variable and override by its own name, with the value; nothing of pydantic shows."""
         message = refusal(
-            {"queue_size": 0, "sinks": ["loki"], "levle": "INFO"},
+            {"queue_size": 0, "sinks": ["syslog"], "levle": "INFO"},
             {"FAPILOG_LEVEL": "warnning", "fapilog_redact": "ture", "FAPILOG_QUEUE_MAX_BYTES": "10k", "FAPILOG_SINKS": "junk"},
         )
 
@@ -209,7 +244,7 @@ class TestErrors:
             "fapilog cannot be set up:",
             "  levle (override) is not a fapilog setting; did you mean level?",
             f"  FAPILOG_LEVEL='warnning': 'warnning' is not a level; did you mean WARNING? {LEVELS_ARE}",
-            "  sinks=['loki'] (override): this version of fapilog does not have the sink loki yet; it has stdout, stderr, file",
+            "  sinks=['syslog'] (override): 'syslog' is not a sink; use " + KNOWN,
             "  FAPILOG_REDACT='ture': must be true or false (also 1/0, yes/no, on/off)",
             "  queue_size=0 (override): must be a whole number, 1 or more",
             "  FAPILOG_QUEUE_MAX_BYTES='10k': must be a size in bytes, 1 or more, such as 65536, 64KiB, 16MiB or 1GiB",
@@ -234,11 +269,12 @@ class TestErrors:
 
         assert line == f"  {name} (override) is not a fapilog setting" + (f"; did you mean {near}?" if near else "")
 
-    @pytest.mark.parametrize("field", [name for name in DEFAULTS if name != "run_dir"])
+    @pytest.mark.parametrize("field", [name for name in DEFAULTS if name not in OPTIONAL_PATHS])
     @pytest.mark.parametrize("value", [None, object(), b"x", {1: 2}, [3]])
     def test_override_of_a_wrong_type(self, field, value):
-        """A Python value of a wrong type is an error that names the override and shows the value."""
-        assert f"\n  {field}={value!r} (override): " in refusal({field: value})
+        """A Python value of a wrong type is an error that names the override and shows the value, if it is no secret."""
+        shown = "***" if field in HIDDEN else repr(value)
+        assert f"\n  {field}={shown} (override): " in refusal({field: value})
 
     @pytest.mark.parametrize("field", [*COUNTS, *SIZES, *DURATIONS, "queue_sample_rate", "queue_reserve", "level"])
     @pytest.mark.parametrize("value", [True, -1, float("nan"), float("inf"), 10**400])
@@ -500,15 +536,10 @@ class TestChoices:
         """Sinks are a comma list, in the order given."""
         assert from_env("sinks", text) == ("stdout", "stderr", "file")
 
-    @pytest.mark.parametrize("name", ["loki", "otlp"])
-    def test_sink_of_a_later_version(self, name):
-        """A sink that is known but not there yet is an error that says so."""
-        assert_refused("sinks", f"stdout,{name}", right=f"this version of fapilog does not have the sink {name} yet")
-
     @pytest.mark.parametrize("text", ["stdot", "stdout,", ",", "stdout,stdout", "stdout;file", '["file"]'])
     def test_no_sinks(self, text):
         """O-CFG-1: an unknown, empty or repeated sink is an error."""
-        assert_refused("sinks", text, right="stdout, stderr, file" if text == "stdot" else "")
+        assert_refused("sinks", text, right=KNOWN if text == "stdot" else "")
 
 
 class TestTexts:
@@ -622,9 +653,7 @@ class TestNames:
         """An unknown name comes with the nearest known one, if one is near."""
         assert unknown_names({name: "x", "PATH": "/bin"}) == [(name, near)]
 
-    @pytest.mark.parametrize(
-        "name", [*map(variable, DEFAULTS), *NO_EFFECT_YET, "fapilog_level", "FAPILOG_TEST_LEVLE", "FAPI_LEVEL"]
-    )
+    @pytest.mark.parametrize("name", [*map(variable, DEFAULTS), "fapilog_level", "FAPILOG_TEST_LEVLE", "FAPI_LEVEL"])
     def test_known_or_exempt_name(self, name):
         """Settings, names of later versions, names for tests and names that are not ours are not unknown."""
         assert unknown_names({name: "x"}) == []
@@ -637,51 +666,41 @@ class TestNames:
         """Settings that all take effect give no warning."""
         environ = {"FAPILOG_LEVEL": "DEBUG", "FAPILOG_FILE_STRICT": "true", "FAPILOG_TEST_X": "1"}
 
-        assert warnings_for(load_settings(environ=environ), environ) == []
-
-    def test_default_spelt_out(self):
-        """A setting without effect that is set to its default is not worth a word."""
-        environ = {"FAPILOG_REDACT": "yes", "FAPILOG_FILE_KEEP": "7", "FAPILOG_LABELS": "", "FAPILOG_LOKI_URL": ""}
-
-        assert ineffective_names(load_settings(environ=environ), environ) == []
-
-    @pytest.mark.parametrize(
-        ("field", "value"),
-        [
-            ("labels", {"a": "b"}),
-            ("file_max_bytes", 1),
-            ("file_rotate_every", "1h"),
-            ("file_keep", 1),
-            ("file_compress", "gzip"),
-        ],
-    )
-    def test_setting_without_effect(self, field, value):
-        """A setting that differs from its default and changes nothing in this version is named."""
-        assert variable(field) in NO_EFFECT_YET
-        assert ineffective_names(load_settings({field: value}, {})) == [variable(field)]
-
-    @pytest.mark.parametrize(
-        "name", [name for name in NO_EFFECT_YET if name.startswith(("FAPILOG_LOKI", "FAPILOG_OTLP", "FAPILOG_JOURNAL"))]
-    )
-    def test_variable_of_a_later_version(self, name):
-        """A variable of a later version is accepted whatever it holds, and named if the environment is given."""
-        environ = {name: "anything"}
-        settings = load_settings(environ=environ)
-
-        assert ineffective_names(settings, environ) == [name]
-        assert ineffective_names(settings) == []
+        assert warnings_for(environ) == []
 
     def test_warnings(self):
-        """There is one line for each unknown name and one for all names without effect; no value is shown."""
+        """There is one line for each unknown name; no value is shown."""
         environ = {
             "FAPILOG_QUEUE_SZIE": "5",
             "FAPILOG_ZZZZZZ": "5",
-            "FAPILOG_LOKI_PASSWORD": "hunter2",
-            "FAPILOG_FILE_COMPRESS": "gzip",
+            "FAPILOG_OTLP_ENDPOINT": "hunter2",
         }
 
-        assert warnings_for(load_settings(environ=environ), environ) == [
+        assert warnings_for(environ) == [
             "FAPILOG_QUEUE_SZIE is not a fapilog setting; did you mean FAPILOG_QUEUE_SIZE?",
             "FAPILOG_ZZZZZZ is not a fapilog setting",
-            "no effect in this version of fapilog: FAPILOG_FILE_COMPRESS, FAPILOG_LOKI_PASSWORD",
         ]
+
+
+class TestSecrets:
+    SECRETS = {  # noqa: RUF012
+        "loki_url": "https://ann:hunter2@loki.example/x",
+        "loki_password": "hunter2",
+        "loki_token": "hunter2",
+        "otlp_endpoint": "https://ann:hunter2@otlp.example/x",
+        "otlp_headers": "api-key=hunter2",
+    }
+
+    def test_in_messages_and_forms(self):
+        """Neither `repr()` nor an error shows them; the values are what was given."""
+        settings = load_settings(self.SECRETS, {})
+        assert {name: getattr(settings, name) for name in self.SECRETS} == self.SECRETS
+        assert "hunter2" not in f"{settings!r} {settings!s} {settings.model_dump()} {settings.model_dump_json()}"
+        assert "https://***@loki.example/x" in repr(settings)
+        for name in self.SECRETS:
+            assert "hunter2" not in refusal({name: ["hunter2"]})
+
+    def test_other_settings_made_of_them(self):
+        """They survive being taken over."""
+        again = load_settings(load_settings(self.SECRETS, {}).model_dump(), {})
+        assert {name: getattr(again, name) for name in self.SECRETS} == self.SECRETS

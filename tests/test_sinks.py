@@ -16,20 +16,20 @@ from typing import Any
 import pytest
 
 import fapilog
-from fapilog.errors import ConfigurationError, SinkUnavailable
+from fapilog.errors import ConfigurationError, SinkRejected, SinkUnavailable
 from fapilog.identity import Identity
 from fapilog.sinks import FileSink, StreamSink
 from fapilog.typing import Event
 from tests._support import process_restored, ran_well, read_lines, run_script
 
+#: What a write to a file or a pipe may fail with, and succeed another time.
+WRITE_ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EAGAIN]
+
 ME = Identity("shop", "prod", "host", 3, 77, "b00t")
 
 
 def event(number: int, padding: int = 10) -> Event:
-    made = Event()
-    made.line = json.dumps({"n": number, "x": "x" * padding}).encode() + b"\n"
-    made.seq, made.size, made.levelno = number, len(made.line), 20
-    return made
+    return Event.of(json.dumps({"n": number, "x": "x" * padding, "seq": number}).encode() + b"\n")
 
 
 def events(start: int, stop: int) -> list[Event]:
@@ -58,7 +58,7 @@ class FaultyWrite:
         return self.real(fd, bytes(data[: self.most]))
 
 
-async def until_taken(sink: Any, batch: list[Event], tries: int = 100) -> int:
+async def until_taken(sink: Any, batch: list[Event], tries: int = 300) -> int:
     """Write *batch* as a delivery does: again with the same events while the sink is unavailable."""
     for attempt in range(tries):
         try:
@@ -98,6 +98,25 @@ def test_a_file_gets_one_write_a_batch(tmp_path, monkeypatch) -> None:
 
     asyncio.run(main())
     assert counting.calls == 1
+
+
+def test_a_file_that_somebody_renames_and_makes_anew(tmp_path) -> None:
+    """The next look finds the new one, as logrotate's `create` makes it; what was written before stays where it is (O-FILE-3)."""
+    path = tmp_path / "a.jsonl"
+
+    async def main() -> None:
+        sink = FileSink(path)
+        await sink.open(ME)
+        await sink.write(events(0, 2))
+        path.rename(tmp_path / "old.jsonl")
+        path.touch()
+        assert sink._file is not None
+        sink._file.look_soon()
+        await sink.write(events(2, 4))
+        await sink.close()
+
+    asyncio.run(main())
+    assert (numbers(tmp_path / "old.jsonl"), numbers(path)) == ([0, 1], [2, 3])
 
 
 def test_a_template_is_filled_in_for_the_process(tmp_path) -> None:
@@ -161,7 +180,7 @@ def test_short_writes(tmp_path, monkeypatch) -> None:
 def test_a_disk_that_fills_up_and_recovers(tmp_path, monkeypatch, seed: int) -> None:
     """Whatever the byte at which it fails, after recovery every line parses and none is doubled (O-IO-1)."""
     chance = random.Random(seed)
-    failures = {call: chance.choice([errno.ENOSPC, errno.EIO, errno.EAGAIN]) for call in range(1, 400) if chance.random() < 0.3}
+    failures = {call: chance.choice(WRITE_ERRORS) for call in range(1, 400) if chance.random() < 0.3}
     monkeypatch.setattr(os, "write", FaultyWrite(chance.randint(1, 40), failures))
 
     async def main() -> None:
@@ -173,6 +192,59 @@ def test_a_disk_that_fills_up_and_recovers(tmp_path, monkeypatch, seed: int) -> 
 
     asyncio.run(main())
     assert numbers(tmp_path / "a.jsonl") == list(range(60))
+
+
+REFUSED = """
+import errno, os, time
+import fapilog
+real, refused, error = os.{call}, 0, {error}
+def is_ours(what):
+    if {sink!r} == "stdout":
+        return what == 1
+    return os.path.exists("a.jsonl") and os.path.samestat(os.fstat(what), os.stat("a.jsonl")) if "{call}" == "write" else (
+        os.fspath(what).endswith("a.jsonl")
+    )
+def refusing(what, *others, **named):
+    global refused
+    if error and is_ours(what):
+        refused += 1
+        raise OSError(error, os.strerror(error))
+    return real(what, *others, **named)
+os.{call} = refusing
+fapilog.configure_logging(sinks=[{sink!r}], format="json", file_path="a.jsonl", queue_retry_delay=0.01, drain_timeout=20)
+log = fapilog.get_logger()
+for n in range(50):
+    log.info("x", n=n)
+end = time.monotonic() + 20
+while refused < 3 and time.monotonic() < end:
+    time.sleep(0.001)
+held = fapilog.statistics().sinks[{sink!r}]
+assert refused >= 3, refused
+assert (held.accepted, held.delivered, held.in_flight, sum(held.dropped.values())) == (50, 0, 50, 0), held
+assert held.retries > 0, held
+error = 0
+assert fapilog.flush(20).complete
+after = fapilog.statistics().sinks[{sink!r}]
+assert (after.accepted, after.delivered, sum(after.dropped.values())) == (50, 50, 0), after
+"""
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(("sink", "call"), [("file", "open"), ("file", "write"), ("stdout", "write")])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES], ids=errno.errorcode.get)
+def test_a_file_system_that_refuses_for_a_while(tmp_path, sink: str, call: str, error: int) -> None:
+    """
+    The application sees no error, one note says so, events are tried again, counted and written as soon as they are taken.
+
+    Full, over the quota, read-only, broken, or without rights, at the opening or at a write (O-IO-1, O-IO-2).
+    """
+    result = run_script(REFUSED.format(sink=sink, call=call, error=error), tmp_path)
+    printed = ran_well(result)
+    lines = printed if sink == "stdout" else (tmp_path / "a.jsonl").read_text()
+    assert [json.loads(line).get("n") for line in lines.splitlines()] == [*range(50), None]
+    [note] = [line for line in result.stderr.splitlines() if "takes no events" in line]
+    assert os.strerror(error) in note
+    assert len(result.stderr.splitlines()) <= 2, result.stderr
 
 
 def test_a_batch_that_was_given_up_half_way(tmp_path, monkeypatch) -> None:
@@ -310,7 +382,8 @@ def test_a_stream_writes_whole_lines_past_pythons_buffers(tmp_path) -> None:
     assert [json.loads(line).get("n") for line in printed.splitlines()] == [*range(50), None]
 
 
-@pytest.mark.parametrize("error", [errno.EAGAIN, errno.EIO, errno.ENOSPC])
+@pytest.mark.matrix
+@pytest.mark.parametrize("error", WRITE_ERRORS, ids=errno.errorcode.get)
 def test_a_stream_that_fails_half_way_and_recovers(tmp_path, error: int) -> None:
     """Every line parses and none is doubled."""
     printed = ran_well(
@@ -356,14 +429,15 @@ def test_a_stream_without_a_descriptor(monkeypatch) -> None:
 
 
 def test_a_stream_that_is_gone(monkeypatch) -> None:
-    """Without a stdout (pythonw, daemons) the sink is unavailable, nothing else."""
+    """Without a stdout (pythonw, daemons) the events are refused, and not tried again until the drain's limit."""
     monkeypatch.setattr(sys, "stdout", None)
 
     async def main() -> None:
         sink = StreamSink("stdout", form="auto")
         await sink.open(ME)
-        with pytest.raises(SinkUnavailable):
+        with pytest.raises(SinkRejected, match="None") as refused:
             await sink.write(events(0, 2))
+        assert refused.value.count == 2
         with pytest.raises(SinkUnavailable):
             sink.write_now([event(0).line])
         await sink.close()

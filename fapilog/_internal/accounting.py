@@ -11,7 +11,10 @@ Invariants:
 from __future__ import annotations
 
 import enum
+from bisect import bisect_left
 from dataclasses import dataclass, field
+
+from fapilog.results import BUCKETS
 
 
 class Reason(enum.StrEnum):
@@ -26,6 +29,7 @@ class Reason(enum.StrEnum):
     RETRIES_EXHAUSTED = "retries_exhausted"
     REJECTED = "rejected"
     EXPIRED = "expired"
+    INTERRUPTED = "interrupted"  # the call had not come to its end when its process died
 
 
 REFUSALS = (Reason.QUEUE_FULL, Reason.SAMPLED, Reason.AFTER_CLOSE, Reason.STACK_EXHAUSTED)
@@ -85,6 +89,20 @@ class DropWindow:
 
 
 @dataclass(slots=True)
+class OfDead:
+    """
+    What became of the events of dead processes, as far as this process has to do with it.
+
+    Args:
+        recovered: How many it has delivered after all.
+        lost: How many nobody will.
+    """
+
+    recovered: int = 0
+    lost: int = 0
+
+
+@dataclass(slots=True)
 class SinkBooks:
     """
     The books of one sink: ``offered = delivered + dropped + in flight``, always.
@@ -96,8 +114,11 @@ class SinkBooks:
     offered: int = 0
     delivered: int = 0
     retries: int = 0
+    unprotected: int = 0
     backlog_bytes: int = 0
     up: bool = True
+    took: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    took_seconds: float = 0.0
     dropped: dict[Reason, DropWindow] = field(default_factory=lambda: {reason: DropWindow() for reason in DROPS})
 
     def dropped_total(self) -> int:
@@ -108,6 +129,11 @@ class SinkBooks:
     def in_flight(self) -> int:
         """How many events were offered and have no fate yet."""
         return self.offered - self.delivered - self.dropped_total()
+
+    def took_batch(self, seconds: float) -> None:
+        """Count a batch that was delivered *seconds* after the worker handed it over."""
+        self.took[bisect_left(BUCKETS, seconds)] += 1
+        self.took_seconds += seconds
 
     def drop(self, reason: Reason, count: int, first_seq: int, last_seq: int, now_ns: int) -> None:
         """Count *count* events as dropped for *reason*."""

@@ -7,6 +7,9 @@ Invariants:
 2. `newborn()` and `arm()` run in the at-fork hook of a child: they look at frames and set attributes, no more.
 3. `arm()` is idempotent per worker, so the at-fork hook, our `post_fork` and a user's call of it may all come.
 4. What a worker does on a signal is wrapped on the worker object; the handler stays gunicorn's.
+5. A signal that is to end a worker ends it, also one that comes between the fork and `init_signals()`: until then the worker has
+   the arbiter's handlers, which put it into a queue that nobody reads there, and the worker would live until it is killed. One
+   that was in the queue before the fork comes twice, which does no harm: the arbiter is about to end its workers.
 
 gunicorn resets a worker's signals in `init_signals()`, after `post_fork` and after it has changed user, and its UvicornWorker
 leaves TERM, INT, QUIT and ABRT at their defaults there; uvicorn later saves, restores and re-raises what it finds. So the guard
@@ -15,33 +18,28 @@ is set, and the hub may start, right after `init_signals()`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from queue import Empty
+from typing import TYPE_CHECKING, Any
 
 from fapilog._internal import lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
+    from fapilog._internal.lifecycle import Doors
+
 SERVER_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT)  # what a server may leave at its default
+ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)  # with which an arbiter ends its workers
+WAIT_STEP = 0.01
 ABORT_HANDLERS = ("handle_abort", "handle_abort_signal")
 _ARMED = "_fapilog_armed"
-
-
-class Doors(Protocol):
-    """What `arm()` needs of the coordinator."""
-
-    def become_worker(self) -> None: ...
-    def hold(self) -> None: ...
-    def let_go(self) -> None: ...
-    def arm_exits(self) -> None: ...
-    def drain(self, timeout: float | None = None) -> object: ...
-    def open(self) -> None: ...
-    def hasten(self) -> None: ...
-    def reopen(self) -> None: ...
 
 
 def _frames() -> Iterator[FrameType]:
@@ -87,6 +85,29 @@ def newborn() -> Any:
     return None
 
 
+def status_of_reaped() -> int | None:
+    """Return the status, as of `os.waitpid()`, of the worker that gunicorn is reaping up the stack; its hooks are not told."""
+    for frame in _frames():
+        if frame.f_code.co_name == "reap_workers" and _module(frame) == "gunicorn.arbiter":
+            status = frame.f_locals.get("status")
+            return status if isinstance(status, int) else None
+    return None
+
+
+def ended(pids: Iterable[int], seconds: float) -> Iterator[tuple[int, int]]:
+    """Wait for children for at most *seconds* in all; tell which have ended, with the status of `os.waitpid()`, and reap none."""
+    end = time.monotonic() + seconds
+    for pid in list(pids) if hasattr(os, "waitid") else ():
+        found = None
+        try:
+            while (found := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None and time.monotonic() < end:
+                time.sleep(WAIT_STEP)
+        except ChildProcessError:
+            continue
+        if found is not None:
+            yield pid, found.si_status << 8 if found.si_code == os.CLD_EXITED else found.si_status
+
+
 def arm(worker: Any, doors: Doors) -> None:
     """Arm every door that *worker* can leave through, and hold its first events until it has its final user."""
     if getattr(worker, _ARMED, False):
@@ -95,10 +116,13 @@ def arm(worker: Any, doors: Doors) -> None:
     doors.become_worker()
     doors.hold()
     doors.arm_exits()
+    handler = signal.getsignal(signal.SIGTERM)
 
     def started() -> None:
+        lifecycle.guard_signals(SERVER_SIGNALS, doors)  # first: a signal that ends the worker may come while the hub starts
         doors.let_go()
-        lifecycle.guard_signals(SERVER_SIGNALS, doors.drain, doors.open)
+        for number in _put_by(handler):
+            os.kill(os.getpid(), number)
         if hasattr(worker, "handle_abort_signal"):
             lifecycle.drain_before_abort(doors.drain)
 
@@ -110,6 +134,16 @@ def arm(worker: Any, doors: Doors) -> None:
     if adopt is not None:
         adopt(worker)
     follow_reopening(worker.log, doors)
+
+
+def _put_by(handler: object) -> list[int]:
+    """Return the signals that *handler*, an arbiter's, has put into its queue and that are to end this process."""
+    queue: Any = getattr(getattr(handler, "__self__", None), "SIG_QUEUE", ())
+    found = list(queue) if isinstance(queue, list | tuple) else []  # so it is up to Gunicorn 23
+    with contextlib.suppress(Empty, AttributeError):
+        while True:
+            found.append(queue.get_nowait())
+    return [number for number in ENDINGS if number in found]
 
 
 def follow_reopening(log: Any, doors: Doors) -> None:

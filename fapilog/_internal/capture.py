@@ -143,7 +143,10 @@ def middleware_serves() -> None:
 
 def follow_levels() -> None:
     """Let the standard library's loggers let through what `FAPILOG_LEVEL` and `set_level()` want; any thread."""
-    levels.follow(gates.rules() if _capture.active else {})
+    levels.follow(gates.effective() if _capture.active else {})
+
+
+gates.when_asked = follow_levels
 
 
 def _taken(record: logging.LogRecord) -> bool:

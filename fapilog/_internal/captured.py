@@ -38,7 +38,7 @@ class CapturedEvents(Sequence[Event]):
 
     def _all(self) -> list[Event]:
         waiting, _ = self._queue.take()
-        self._read += [event.expanded() for event in waiting]
+        self._read += map(Event.of, waiting)
         return self._read
 
     def __len__(self) -> int:

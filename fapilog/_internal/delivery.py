@@ -5,9 +5,16 @@ Invariants:
 
 1. ``offered = delivered + dropped + in flight`` after every step; in flight is 0 after `close()`.
 2. A sink gets batches one at a time, oldest first, and the same batch again until it took it, refused it or gave out.
-3. Nothing a sink raises leaves this module, except the cancellation that `close()` asked for.
-4. The backlog holds at most `backlog_bytes`, or the one take that found it empty; what does not fit is dropped, newest first, as
-   `backlog_full`.
+3. Nothing a sink raises leaves this module, except the cancellation that `close()` asked for (`_internal/sink_calls.py`).
+4. The backlog holds at most `Terms.backlog_bytes`, or the one take that found it empty; what does not fit is dropped, newest
+   first, as `backlog_full`. What has waited here for `Terms.max_elapsed` is dropped as `expired`, also behind a call that hangs;
+   the batch that the sink has in hand is not, since nobody knows what becomes of it.
+5. Every wait ends when the hub stops, and the wait for a fuller batch also when somebody flushes.
+6. Between two tries are never less than `Terms.wait()` seconds, whatever a server asks for.
+7. A position is settled when every event up to it has met its fate, whatever has become of later ones.
+8. What waits when the hub closes is left to whoever finds the journal, where there is one that has it; the rest is counted.
+9. What a sink does with a cancellation changes nothing: once `close()` has counted a batch, no result of it counts any more, and
+   the task ends after the call it is in. A sink that is opened again is first let out of that call.
 
 All of it runs on the worker's loop; only the books are read from elsewhere.
 """
@@ -15,68 +22,26 @@ All of it runs on the worker's loop; only the books are read from elsewhere.
 from __future__ import annotations
 
 import asyncio
-import random
+import contextlib
 import time
-from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fapilog._internal.accounting import Reason, SinkBooks
+from fapilog._internal.backlog import Backlog, Batch, fitting
 from fapilog._internal.notes import note
+from fapilog._internal.sink_calls import asked_to_stop, bounded, described, outcome_of, share, wait_asked
+from fapilog._internal.terms import Terms
+from fapilog._internal.waker import Waker
 from fapilog.errors import SinkRejected, SinkUnavailable
+from fapilog.identity import seq_of
+from fapilog.typing import Event, takes_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from fapilog._internal.protection import Passage
     from fapilog.identity import Identity
-    from fapilog.typing import Event, Sink
+    from fapilog.typing import Sink
 
-BACKLOG_BYTES = 32 << 20
-BATCH_BYTES = 1 << 20
 HURRIED_WAIT = 0.1
-
-
-class Waker:
-    """A wait that ends early when somebody calls. `wake()` on the loop's own thread."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def wake(self) -> None:
-        """End the wait, or the next one if nobody waits now."""
-        self._event.set()
-
-    async def wait(self, seconds: float | None) -> None:
-        """Wait until `wake()`, for at most *seconds*."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._event.wait()
-        except TimeoutError:
-            return
-        finally:
-            self._event.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """
-    How often and how fast a batch is tried again.
-
-    Args:
-        max_retries: Tries after the first; *None* tries until the backlog's bound decides.
-        delay: The longest wait before the first retry, in seconds; doubled each time.
-        cap: The longest wait of all, in seconds.
-        rng: Uniform in [0, 1); full jitter spreads the processes that wait for one server.
-    """
-
-    max_retries: int | None = 3
-    delay: float = 1.0
-    cap: float = 30.0
-    rng: Callable[[], float] = random.random
-
-    def wait(self, attempt: int) -> float:
-        """Return the wait after failed try number *attempt*, from 1, in seconds."""
-        return self.rng() * min(self.cap, self.delay * 2.0 ** min(attempt - 1, 32))
 
 
 class Delivery:
@@ -86,37 +51,29 @@ class Delivery:
     Args:
         sink: Where to.
         books: What happened to what; may carry the counts of an earlier opening of the hub.
-        policy: Of the retries.
-        backlog_bytes: The most that may wait here, the batch in flight included.
-        batch_bytes: The most that one `write()` gets, unless a single event is larger.
+        terms: Of its batches, retries and bounds.
     """
 
-    def __init__(
-        self,
-        sink: Sink,
-        books: SinkBooks | None = None,
-        *,
-        policy: RetryPolicy | None = None,
-        backlog_bytes: int = BACKLOG_BYTES,
-        batch_bytes: int = BATCH_BYTES,
-    ) -> None:
+    def __init__(self, sink: Sink, books: SinkBooks | None = None, *, terms: Terms | None = None) -> None:
         self.sink = sink
         self.books = books or SinkBooks(sink.name)
-        self._reads_lines = getattr(sink, "reads_lines", False)
-        self._policy = policy or RetryPolicy()
-        self._backlog_bytes = backlog_bytes
-        self._batch_bytes = batch_bytes
-        self._chunks: deque[tuple[list[Event], int]] = deque()
-        self._current: list[Event] = []
+        self._takes_lines = takes_lines(sink)
+        self._terms = terms or Terms()
+        self._backlog = Backlog(self._terms)
+        self._current: Batch | None = None
+        self._current_at = 0  # the position before its first event
         self._waker = Waker()
         self._progress = asyncio.Event()
         self._kept = 0
-        self._done = 0
+        self._asked_for = 0
         self._opened = False
         self._stale = False
         self._hurry = asyncio.Event()
         self.draining = False
+        self.passage: Passage | None = None
+        self._stopped = False
         self._task: asyncio.Task[None] | None = None
+        self._left_behind: set[asyncio.Task[Any]] = set()
 
     @property
     def position(self) -> int:
@@ -125,38 +82,53 @@ class Delivery:
 
     def has_room(self, size: int) -> bool:
         """Whether *size* bytes may be offered without a drop; an empty backlog takes anything that fitted into the queue."""
+        if self._fits(size):
+            return True
+        self.expire()
+        return self._fits(size)
+
+    def _fits(self, size: int) -> bool:
         waiting = self.books.backlog_bytes
-        return not waiting or self.draining or waiting + size <= self._backlog_bytes
+        return not waiting or self.draining or waiting + size <= self._terms.backlog_bytes
 
     def start(self, identity: Identity) -> None:
         """Begin delivering, on the running loop."""
-        self.draining = False
+        self.draining = self._stopped = False
         self._hurry.clear()
         self._task = asyncio.get_running_loop().create_task(self._run(identity), name=f"fapilog delivery {self.sink.name}")
 
-    def offer(self, events: list[Event], size: int) -> None:
-        """Take over *events* of *size* bytes; what does not fit is dropped, unless the rest is being drained."""
-        self.books.offered += len(events)
+    def offer(self, lines: list[bytes], size: int) -> None:
+        """Take over *lines* of *size* bytes; what does not fit is dropped, unless the rest is being drained."""
+        self.books.offered += len(lines)
         if not self.has_room(size):
-            room = self._backlog_bytes - self.books.backlog_bytes
-            kept = self._fitting(events, room)
-            self._drop(Reason.BACKLOG_FULL, events[kept:])
-            events = events[:kept]
-            size = sum(event.size for event in events)
-        if events:
-            self._kept += len(events)
-            self._chunks.append((events, size))
+            kept = fitting(lines, self._terms.backlog_bytes - self.books.backlog_bytes)
+            self._drop(Reason.BACKLOG_FULL, lines[kept:])
+            lines = lines[:kept]
+            size = sum(map(len, lines))
+        if lines:
+            self._kept += len(lines)
+            self._backlog.add(lines, size, asyncio.get_running_loop().time())
             self.books.backlog_bytes += size
             self._waker.wake()
 
+    def took(self, seq: int, put: int) -> None:
+        """Say that what was offered ended with the event *seq*, the *put*-th that was accepted; with a `passage` only."""
+        assert self.passage is not None
+        self.passage.took(self._kept, self._settled_at, seq, put)
+
     def settled(self, position: int) -> bool:
         """Whether all events up to *position* have met their fate."""
-        return self._done >= position
+        return self._settled_at >= position
+
+    @property
+    def _settled_at(self) -> int:
+        """The position up to which all events have met their fate: what is here leaves oldest first, but for what has expired."""
+        return self._kept - self._backlog.count if self._current is None else self._current_at
 
     @property
     def idle(self) -> bool:
         """Whether everything offered has met its fate."""
-        return self._done == self._kept
+        return self._current is None and not self._backlog
 
     def reopen(self) -> None:
         """Let the sink open its file anew, before it gets the next batch."""
@@ -164,139 +136,183 @@ class Delivery:
         self._waker.wake()
 
     def hurry(self) -> None:
-        """End the wait before a retry, and make all further ones short: the hub is closing."""
+        """End the wait before a retry or for a fuller batch, and make all further ones short: the hub is closing."""
         self._hurry.set()
+        self._waker.wake()
 
     async def settle(self, position: int, seconds: float | None) -> None:
         """Wait until all events up to *position* have met their fate, for at most *seconds*."""
-        try:
+        self._asked_for = max(self._asked_for, position)
+        self._waker.wake()
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._done < position:
+                while not self.settled(position):
                     self._progress.clear()
                     await self._progress.wait()
-        except TimeoutError:
-            return
 
     async def close(self, seconds: float) -> None:
-        """Stop; what was not delivered is counted `after_close`. A sink that does not close in *seconds* is left behind."""
+        """
+        Stop; what was not delivered is counted `after_close`, or left in the journal.
+
+        A sink that does not let go of its batch in *seconds*, or does not close in *seconds*, is left behind. What it says of the
+        batch in that time still counts.
+        """
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=seconds)
+            self._leave(self._task)
         self.abandon()
         self._progress.set()
-        if self._opened:
-            await self._close_sink(seconds)
-        else:
-            retire = getattr(self.sink, "retire", None)
-            if retire is not None:
-                retire()
+        await self._close_sink(seconds)
         self._opened = False
 
+    def _leave(self, task: asyncio.Task[Any] | None) -> None:
+        if task is not None and not task.done():
+            self._left_behind.add(task)
+            task.add_done_callback(self._left_behind.discard)
+
     def abandon(self) -> None:
-        """Count what waits here as `after_close`; once nothing delivers any more."""
-        left = [*self._current, *(event for events, _ in self._chunks for event in events)]
-        self._chunks.clear()
-        self._current = []
-        self._drop(Reason.AFTER_CLOSE, left)
+        """Count what waits here as `after_close`, unless the journal has it; once nothing delivers any more."""
+        batch, self._current = self._current, None
+        waiting = self._backlog.clear()
         self.books.backlog_bytes = 0
-        self._done = self._kept
+        if self.passage is not None:
+            waiting = self.passage.leave([*(batch.lines if batch is not None else ()), *waiting])
+        elif batch is not None:
+            self._give_up(Reason.AFTER_CLOSE, batch)
+        self._drop(Reason.AFTER_CLOSE, waiting)
 
     async def _close_sink(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self.sink.close()
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
-            note(f"close {self.sink.name}", f"sink {self.sink.name!r} did not close: {error!r}")
+        error, left = await bounded(self.sink.close if self._opened else self._retire, seconds)
+        self._leave(left)
+        if error is not None:
+            note(f"close {self.sink.name}", f"sink {self.sink.name!r} did not close: {described(error)}")
+
+    async def _retire(self) -> None:
+        retire = getattr(self.sink, "retire", None)
+        if retire is not None:
+            retire()
+
+    def _is_over(self) -> bool:
+        """Whether the running task is to end, be it that a sink has swallowed its cancellation."""
+        return self._stopped or self._task is not asyncio.current_task() or asked_to_stop()
 
     async def _run(self, identity: Identity) -> None:
-        while True:
+        self._task = asyncio.current_task()  # where tasks start eagerly, `start()` has not come to that yet
+        while not self._is_over():
             if self._stale:
                 await self._reopen()
-            if not self._chunks:
-                await self._waker.wait(None)
+                continue  # the end may have come meanwhile
+            wait = self._until_due()
+            if wait is None or wait > 0:
+                await self._waker.wait(wait)
                 continue
-            batch, size = self._next_batch()
-            self._current = batch
-            await self._deliver(batch, identity)
-            self._current = []
-            self.books.backlog_bytes -= size
-            self._done += len(batch)
-            self._progress.set()
+            self._current_at = self._settled_at
+            self._current = batch = self._backlog.take()
+            if not await self._deliver(batch, identity):
+                return
+            self._current = None
+            self._forget(batch.size)
+
+    def _until_due(self) -> float | None:
+        """Return how long the next batch may wait to get fuller, in seconds; None if there is nothing to wait for."""
+        self.expire()
+        if not self._backlog:
+            return None
+        if self._asked_for > self._settled_at or self._hurry.is_set():
+            return 0.0
+        return self._backlog.due_at() - asyncio.get_running_loop().time()
+
+    def expire(self) -> None:
+        """Give up what has waited too long; to be called now and then, because nothing else does it behind a call that hangs."""
+        before = self._backlog.size
+        old = self._backlog.expired(asyncio.get_running_loop().time())
+        if old:
+            self._drop(Reason.EXPIRED, old)
+            self._forget(before - self._backlog.size)
+
+    def _forget(self, size: int) -> None:
+        """Enter that *size* bytes of lines have met their fate."""
+        self.books.backlog_bytes -= size
+        if self.passage is not None:
+            self.passage.reached(self._settled_at)
+        self._progress.set()
 
     async def _reopen(self) -> None:
         self._stale = False
         reopen = getattr(self.sink, "reopen", None)
         if reopen is None or not self._opened:
             return
-        try:
-            await reopen()
-        except Exception as error:  # it goes on with what it has open
-            note(f"reopen {self.sink.name}", f"sink {self.sink.name!r} did not reopen: {error!r}")
+        error = await outcome_of(reopen)
+        if error is not None:  # it goes on with what it has open
+            note(f"reopen {self.sink.name}", f"sink {self.sink.name!r} did not reopen: {described(error)}")
 
-    def _next_batch(self) -> tuple[list[Event], int]:
-        """Take chunks from the backlog up to the batch size; a chunk that is larger is split."""
-        events, size = self._chunks.popleft()
-        if size > self._batch_bytes:
-            head = max(1, self._fitting(events, self._batch_bytes))
-            rest = events[head:]
-            events = events[:head]
-            first = sum(event.size for event in events)
-            if rest:
-                self._chunks.appendleft((rest, size - first))
-            return events, first
-        while self._chunks and size + self._chunks[0][1] <= self._batch_bytes:
-            more, more_size = self._chunks.popleft()
-            events = events + more
-            size += more_size
-        return events, size
-
-    @staticmethod
-    def _fitting(events: list[Event], room: int) -> int:
-        """Return how many of the first *events* fit into *room* bytes."""
-        for index, event in enumerate(events):
-            room -= event.size
-            if room < 0:
-                return index
-        return len(events)
-
-    async def _deliver(self, batch: list[Event], identity: Identity) -> None:
+    async def _deliver(self, batch: Batch, identity: Identity) -> bool:
+        """Return whether *batch* has met its fate here; False leaves that to `abandon()`, which may have been there already."""
         attempt = 0
-        while True:
-            try:
-                await self._attempt(batch, identity)
-            except SinkRejected as refusal:
-                self._rejected(batch, refusal)
-                return
-            except (KeyboardInterrupt, GeneratorExit):
-                raise
-            except BaseException as error:
-                if isinstance(error, asyncio.CancelledError) and self._asked_to_stop():
-                    raise
-                attempt += 1
-                if not await self._again(batch, attempt, error):
-                    return
-            else:
-                self.books.delivered += len(batch)
-                self.books.up = True
-                return
+        while not self._is_over():
+            # What the sink raised is in no variable here: this frame is behind those that its traceback knows, and they would
+            # keep each other, and the batch, until a garbage collection.
+            fate, asked = self._entered(batch, await outcome_of(lambda: self._attempt(batch, identity)))
+            if fate is not None:
+                return fate
+            attempt += 1
+            if not self._is_over() and not await self._again(batch, attempt, asked):
+                return True
+        return False
 
-    async def _attempt(self, batch: list[Event], identity: Identity) -> None:
+    def _entered(self, batch: Batch, error: BaseException | None) -> tuple[bool | None, float]:
+        """Enter what a try came to; return what `_deliver()` is to return, or *None* and the seconds that the sink asks for."""
+        if self._current is not batch:  # the sink has kept it longer than `close()` waits
+            return False, 0.0
+        if error is None:
+            self.books.delivered += len(batch.lines)
+            self.books.took_batch(asyncio.get_running_loop().time() - batch.since)
+            self.books.up = True
+            return True, 0.0
+        if isinstance(error, SinkRejected):
+            self._rejected(batch.lines, error)
+            return True, 0.0
+        self._failed(batch, error)
+        return None, wait_asked(error)
+
+    async def _attempt(self, batch: Batch, identity: Identity) -> None:
         if not self._opened:
+            while self._left_behind:
+                await asyncio.wait(self._left_behind)
             await self.sink.open(identity)
+            if self._current is not batch:  # nobody else closes it
+                await self.sink.close()
+                return
             self._opened = True
-        await self.sink.write(batch if self._reads_lines else [event.expanded() for event in batch])
+            if self._is_over():
+                raise asyncio.CancelledError
+        sink: Any = self.sink
+        lines = batch.lines
+        await (sink.write_lines(lines) if self._takes_lines else sink.write([Event.of(line) for line in lines]))
 
-    async def _again(self, batch: list[Event], attempt: int, error: BaseException) -> bool:
-        """Count a failed try and wait; return False once the batch has had all its tries."""
+    def _failed(self, batch: Batch, error: BaseException) -> None:
+        """Enter a failed try; what was delivered once stays so, whatever a later try says."""
         self.books.up = False
-        note(f"down {self.sink.name}", f"sink {self.sink.name!r} takes no events: {error!r}")
-        limit = self._policy.max_retries
-        if limit is not None and attempt > limit:
-            self._drop(Reason.RETRIES_EXHAUSTED, batch)
+        note(f"down {self.sink.name}", f"sink {self.sink.name!r} takes no events: {described(error)}")
+        if isinstance(error, SinkUnavailable):
+            most = len(batch.lines)
+            batch.delivered = max(batch.delivered, share(getattr(error, "delivered", 0), most - batch.rejected))
+            batch.rejected = max(batch.rejected, share(getattr(error, "rejected", 0), most - batch.delivered))
+
+    async def _again(self, batch: Batch, attempt: int, asked: float) -> bool:
+        """Wait after a failed try; return False once the batch has had all its tries, or all its time."""
+        terms = self._terms
+        if terms.max_retries is not None and attempt > terms.max_retries:
+            self._give_up(Reason.RETRIES_EXHAUSTED, batch)
+            return False
+        clock = asyncio.get_running_loop().time
+        await self._wait(min(terms.wait(attempt, asked), self._backlog.time_left(batch, clock())))
+        if self._backlog.is_old(batch, clock()):
+            self._give_up(Reason.EXPIRED, batch)
             return False
         self.books.retries += 1
-        asked = error.retry_after if isinstance(error, SinkUnavailable) else None
-        await self._wait(self._policy.wait(attempt) if asked is None else max(0.0, min(asked, self._policy.cap)))
         return True
 
     async def _wait(self, seconds: float) -> None:
@@ -309,19 +325,26 @@ class Delivery:
         except TimeoutError:
             return
 
-    def _rejected(self, batch: list[Event], refusal: SinkRejected) -> None:
-        count = len(batch) if refusal.count is None else max(0, min(refusal.count, len(batch)))
-        self.books.delivered += len(batch) - count
-        self.books.up = True
+    def _rejected(self, lines: list[bytes], refusal: SinkRejected) -> None:
+        count = getattr(refusal, "count", None)
+        count = share(count, len(lines)) if isinstance(count, int) else len(lines)
+        self.books.delivered += len(lines) - count
+        self.books.up = count < len(lines)
         if count:
-            self.books.drop(Reason.REJECTED, count, batch[0].seq, batch[-1].seq, time.time_ns())
-            note(f"rejected {self.sink.name}", f"sink {self.sink.name!r} refused {count} events for good: {refusal}")
+            self._drop(Reason.REJECTED, lines, count)
+            note(
+                f"rejected {self.sink.name}",
+                f"sink {self.sink.name!r} refused {count} events for good: {described(refusal, str)}",
+            )
 
-    @staticmethod
-    def _asked_to_stop() -> bool:
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
+    def _give_up(self, reason: Reason, batch: Batch) -> None:
+        """Drop what is left of *batch*; what the sink has had of it is counted as what it became."""
+        self.books.delivered += batch.delivered
+        self._drop(Reason.REJECTED, batch.lines, batch.rejected)
+        self._drop(reason, batch.lines, len(batch.lines) - batch.delivered - batch.rejected)
 
-    def _drop(self, reason: Reason, events: list[Event]) -> None:
-        if events:
-            self.books.drop(reason, len(events), events[0].seq, events[-1].seq, time.time_ns())
+    def _drop(self, reason: Reason, lines: list[bytes], count: int | None = None) -> None:
+        """Count *count* of *lines* as dropped, or all of them."""
+        count = len(lines) if count is None else count
+        if count:
+            self.books.drop(reason, count, seq_of(lines[0]), seq_of(lines[-1]), time.time_ns())

@@ -6,9 +6,9 @@ Used when the queue is switched off, in a gunicorn master, where no thread can b
 Invariants:
 
 1. Every event gets a seq and one fate per sink; nothing a sink raises leaves this module.
-2. The built-in sinks need no lock here: `write_now()` is one `os.write` of whole lines, which the kernel keeps in one piece. So a
-   signal handler or finaliser in the middle of a write writes its own line beside it, and an exception it throws leaves nothing
-   held.
+2. The built-in sinks need no lock here: `write_now()` keeps writers apart itself, and refuses rather than wait for what it has
+   interrupted. A signal handler or finaliser in the middle of a write writes its own line beside it, unless half a line stands
+   there, and an exception it throws leaves nothing held.
 3. A custom sink's `write_now()` runs under a lock of its own. After the drain nobody waits for it: busy means `after_close`. In
    synchronous mode, where waiting is the point, a call waits for at most `PATIENCE` seconds. The lock is re-entrant, so no
    thread waits for itself. What the sink logs meanwhile through the standard library does not come back to it.
@@ -28,12 +28,13 @@ from fapilog._internal.native import writing_now
 from fapilog._internal.notes import note
 from fapilog._internal.notices import dropped_head
 from fapilog.errors import SinkUnavailable
+from fapilog.identity import seq_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fapilog._internal.event_queue import EventQueue
-    from fapilog.typing import Event, Sink
+    from fapilog.typing import Sink
 
 PATIENCE = 1.0
 
@@ -49,6 +50,7 @@ class DirectOutput:
         patience: How long a call may wait for another call's write, in seconds.
         notice_every: How far apart notices are, in seconds. After the end of a life there is nobody who would write the last one,
             so there they are not held back.
+        after: Called after each event.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class DirectOutput:
         books: dict[str, SinkBooks],
         patience: float = 0.0,
         notice_every: float = 0.0,
+        after: Callable[[], None] | None = None,
     ) -> None:
         self._queue = queue
+        self._after = after
         self.notice_every = notice_every
         self._noticed_at = 0.0
         self._patience = patience
@@ -67,9 +71,11 @@ class DirectOutput:
 
     def accept(self, levelno: int, head: bytes, until: float = 0.0) -> bool:
         """Write one event and, if it is time, notices of what was refused before it; never raises an `Exception`."""
-        self.pass_on(self._queue.admit(levelno, head, waits=False))
+        self.pass_on(self._queue.admit(head, waits=False))
         if time.monotonic() >= self._noticed_at + self.notice_every:
             self.announce()
+        if self._after is not None:
+            self._after()
         return True
 
     def announce(self) -> None:
@@ -80,18 +86,18 @@ class DirectOutput:
                 taken = window.take()
                 if not taken[0]:  # another thread was first
                     continue
-                notice = self._queue.admit(30, dropped_head("queue", reason, *taken), waits=False)
+                notice = self._queue.admit(dropped_head("queue", reason, *taken), waits=False)
                 if not self.pass_on(notice) and self._outlets:
                     window.give_back(*taken)
 
-    def pass_on(self, event: Event) -> bool:
-        """Write one event that has its seq already; return whether a sink has taken it."""
+    def pass_on(self, line: bytes) -> bool:
+        """Write one line that has its seq already; return whether a sink has taken it."""
         delivered = False
         for sink, books, write in self._outlets:
             try:
-                write([event.line])
+                write([line])
             except BaseException as error:
-                books.drop(Reason.AFTER_CLOSE, 1, event.seq, event.seq, time.time_ns())
+                books.drop(Reason.AFTER_CLOSE, 1, seq_of(line), seq_of(line), time.time_ns())
                 books.offered += 1
                 if not isinstance(error, Exception):
                     raise  # the program's own, thrown by a signal handler
@@ -114,7 +120,7 @@ def _writer(sink: Any, patience: float) -> Callable[[Sequence[bytes]], None]:
 
 
 def _unwritable(_lines: Sequence[bytes]) -> None:
-    raise SinkUnavailable("it has no write_now()")
+    raise SinkUnavailable("it cannot write at once (no write_now()), as a master and the time after a shutdown ask for")
 
 
 class _Locked:

@@ -22,8 +22,14 @@ _BUILT_IN = frozenset(kind.__repr__ for kind in _COLLECTIONS)
 
 
 def interpolated(event: Any, args: tuple[Any, ...]) -> Any:
-    """Return ``event % args``; what does not fit is shown beside the raw text, since a log call must not raise."""
+    """
+    Return ``event % args``; what does not fit is shown beside the raw text, since a log call must not raise.
+
+    Only a text is formatted: ``%`` of anything else is an operation of its own, which an array tries on all that is in *args*.
+    """
     try:
+        if not issubclass(type(event), str):
+            return beside(event, args)
         args = tuple(map(_formattable, args))
         if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
             return event % args[0]

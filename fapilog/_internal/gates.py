@@ -1,10 +1,19 @@
 """
 Which levels are let through, by logger name.
 
-Invariant: a log call reads one attribute of an object that it holds already; everything else happens when a level is set.
+Invariants:
+
+1. A log call reads one attribute of an object that it holds already; everything else happens when a level is set.
+2. What somebody asks for from outside (`fapilog level`) lies over the rules of the process as if it had been set there, and
+   leaves them as they were when it is over.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Gate:
@@ -26,6 +35,11 @@ class Gates:
     def __init__(self) -> None:
         self._gates: dict[str, Gate] = {}
         self._rules: dict[str, int] = {"": 20}
+        self._asked: dict[str, int] = {}
+        self._all = self._rules
+        self._inherited = False
+        #: Called after what is asked for from outside has changed.
+        self.when_asked: Callable[[], None] | None = None
 
     def of(self, name: str | None) -> Gate:
         """Return the gate of the logger *name*; *None* is the root."""
@@ -44,16 +58,41 @@ class Gates:
         self._apply()
 
     def rules(self) -> dict[str, int]:
-        """Return all rules; ``""`` is the default."""
+        """Return the rules of the process; ``""`` is the default."""
         return dict(self._rules)
 
+    def effective(self) -> dict[str, int]:
+        """Return the rules that hold now, with those asked for from outside."""
+        return dict(self._all)
+
+    def ask(self, rules: dict[str, int]) -> None:
+        """Lay *rules* over those of the process, in place of the last that were asked for."""
+        if rules != self._asked or self._inherited:
+            self._asked = rules
+            self._inherited = False
+            self._apply()
+            if self.when_asked is not None:
+                self.when_asked()
+
+    def forget(self) -> None:
+        """
+        Take back what a parent was asked for, in its forked child: nobody may tell the child that it is over.
+
+        Takes no lock; the loggers of the standard library follow at the next `ask()`.
+        """
+        if self._asked:
+            self._asked = {}
+            self._inherited = True
+            self._apply()
+
     def _apply(self) -> None:
+        self._all = {**self._rules, **self._asked}
         for name, gate in list(self._gates.items()):
             gate.level = self._level(name)
 
     def rule_of(self, name: str) -> int | None:
         """Return the level of the rule that names *name* or one above it; None where only the default holds."""
-        rules = self._rules
+        rules = self._all
         while name:
             if name in rules:
                 return rules[name]
@@ -62,7 +101,7 @@ class Gates:
 
     def _level(self, name: str) -> int:
         rule = self.rule_of(name)
-        return self._rules[""] if rule is None else rule
+        return self._all[""] if rule is None else rule
 
 
 gates = Gates()

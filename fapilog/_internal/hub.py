@@ -20,21 +20,27 @@ from fapilog._internal import lifecycle
 from fapilog._internal.direct import PATIENCE, DirectOutput
 from fapilog._internal.native import Asked, nap, new_loop, on_own_thread, pause, start_thread
 from fapilog._internal.notes import note
-from fapilog._internal.notices import NOTICE_EVERY
-from fapilog._internal.route import refuse_unplaced, route
+from fapilog._internal.notices import NOTICE_EVERY, closed_head
+from fapilog._internal.publishing import Publisher
+from fapilog._internal.route import refuse_unplaced
+from fapilog._internal.snapshot import statistics_of
 from fapilog._internal.worker import QueueWorker
-from fapilog.results import FlushResult, HubStatistics, SinkStatistics
+from fapilog.results import FlushResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from fapilog._internal.accounting import SinkBooks
+    from fapilog._internal.board import Row
     from fapilog._internal.event_queue import EventQueue
+    from fapilog._internal.records import Counts
+    from fapilog.results import HubStatistics
     from fapilog.settings import FapilogSettings
     from fapilog.typing import Sink
 
 MARGIN = 0.35  # over twice the worker's GRACE
 POLL = 0.002
+PUBLISH_EVERY = 0.05
 
 
 class ProcessHub:
@@ -47,6 +53,9 @@ class ProcessHub:
         books: By sink name; outlive them too.
         sinks: Fresh ones for this process, wrapped where they are a user's.
         synchronous: Write in the caller's thread.
+        row: Of this process on the board.
+        counted: What this process has counted in rows that it held before.
+        opening: Level numbers and heads of the events that come before all others.
     """
 
     def __init__(
@@ -57,27 +66,23 @@ class ProcessHub:
         sinks: Sequence[Sink],
         *,
         synchronous: bool,
+        row: Row | None = None,
+        counted: Counts | None = None,
+        opening: Iterable[tuple[int, bytes]] = (),
     ) -> None:
         self.queue = queue
         self.books = books
         self.sinks = list(sinks)
         self.closed = False
-        self.accept: Callable[..., bool]
         self._outlet: DirectOutput | None = None
-        self._drain_timeout = settings.drain_timeout
+        self.drain_timeout = settings.drain_timeout
         self.synchronous = synchronous
-        self._started = False
-        self._claimed = False
+        self._started = self._claimed = self._ready = self._gone = False
         self._stop_asked: float | None = None
         self._stop_end = math.inf
         self._heeded: int | None = None
-        self._ready = False
-        self._gone = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        for sink in self.sinks:
-            bind = getattr(sink, "bind", None)
-            if bind is not None:
-                bind(queue.identity)
+        self._bind_sinks()
         self.worker = QueueWorker(
             self.sinks,
             batch_size=settings.queue_batch_size,
@@ -87,35 +92,61 @@ class ProcessHub:
             queue=queue,
             books=books,
         )
-        self.accept = queue.accept
+        self._publisher = None if row is None else Publisher(row, queue, books, {sink.name for sink in self.sinks}, counted)
+        self.worker.publish = self.publish
+        self._published_at = 0.0
+        self._master = row is not None and row.record is not None and row.record.role == "master"
+        self._opening = list(opening)
+        self.accept: Callable[..., bool] = queue.accept
+
+    def _bind_sinks(self) -> None:
+        for sink in self.sinks:
+            bind = getattr(sink, "bind", None)
+            if bind is not None:
+                bind(self.queue.identity)
+
+    def publish(self, *, closed: bool = False) -> None:
+        """Show the books on the board, and follow what is asked for there; on the worker's thread if there is one."""
+        if self._publisher is not None:
+            obey = not self.synchronous and not closed  # who is not called again and again cannot hear that it is over
+            self._publisher.publish(self.worker.oldest_counted, closed=closed, obey=obey)
 
     def start(self) -> None:
         """
         Start the thread, or become synchronous where that is asked for or cannot be helped.
 
-        May be called again when an exception of a signal handler cut it short. The sinks' threads are started first, here and not
-        when the worker opens the sinks: if the main thread ends in between, Python 3.12 starts none any more.
+        May be called again when an exception of a signal handler cut it short. The other threads are started first, here and not
+        when the worker needs them: if the main thread ends in between, Python 3.12 starts none any more.
         """
+        self.publish()  # levels that are asked for hold for the first event
         if not self.synchronous:
             self.queue.open = True
             self.queue.when_closed = self._direct().accept
+            self.worker.protect()
+            while self._opening:
+                self.queue.admit(self._opening.pop(0)[1])
+            if self.worker.insurance is not None:
+                self.worker.insurance.relieve()
             if self._start_threads():
                 return
             self.synchronous = True
+            self.worker.give_up_journal()
         direct = self._outlet = self._direct(PATIENCE, NOTICE_EVERY)
-        events, _ = self.queue.take()
+        lines, _ = self.queue.take()
         self.queue.open = False
         self.queue.when_closed = self.accept = direct.accept
-        for event in events:
-            direct.pass_on(event)
+        for line in lines:
+            direct.pass_on(line)
+        while self._opening:
+            direct.accept(*self._opening.pop(0))
 
     def _start_threads(self) -> bool:
         """Return False where the interpreter starts no threads any more."""
         if self._claimed:
             return True
         try:
-            for sink in self.sinks:
-                prepare = getattr(sink, "prepare", None)
+            for each in (*self.sinks, self.worker.insurance):
+                prepare = getattr(each, "prepare", None)
                 if prepare is not None:
                     prepare()
             start_thread(self._run, "fapilog-worker")
@@ -125,7 +156,18 @@ class ProcessHub:
         return True
 
     def _direct(self, patience: float = 0.0, notice_every: float = 0.0) -> DirectOutput:
-        return DirectOutput(self.queue, self.sinks, self.books, patience, notice_every)
+        return DirectOutput(self.queue, self.sinks, self.books, patience, notice_every, self._publish_direct)
+
+    def _publish_direct(self) -> None:
+        """
+        Publish after an event was written directly: now and then while the hub is open, always after it has closed.
+
+        And always in a server's master: it logs seldom, and nothing would publish its last event before the next one comes.
+        """
+        now = time.monotonic()
+        if self.closed or self._master or now >= self._published_at + PUBLISH_EVERY:
+            self._published_at = now
+            self.publish(closed=self.closed)
 
     def _run(self) -> None:
         # The first thread takes it: where a signal handler's exception cut `start()` short, there may be a second one.
@@ -137,6 +179,8 @@ class ProcessHub:
             loop.run_until_complete(self._main())
             self.queue.open = False
             self.closed = True
+            self.worker.give_up_journal()
+            self.publish(closed=True)
             loop.close()
         except Exception as error:
             # The loop is left as it is: if the program has closed its descriptors, their numbers may be somebody else's files.
@@ -144,15 +188,16 @@ class ProcessHub:
             self.queue.open = False
             self.closed = True
             self._salvage()
+            self.worker.give_up_journal()
         finally:
             self._gone = True
 
     def _salvage(self) -> None:
         """Write what is left in the queue directly, and count what was on its way, whose fate nobody knows."""
         direct = self._direct()
-        events, _ = self.queue.take()
-        for event in events:
-            direct.pass_on(event)
+        lines, _ = self.queue.take()
+        for line in lines:
+            direct.pass_on(line)
         for delivery in self.worker.deliveries:
             delivery.abandon()
 
@@ -177,7 +222,7 @@ class ProcessHub:
             margin: How long to wait for the worker's answer beyond that.
             wait: How to wait; `native.nap` where green threads must not run meanwhile.
         """
-        limit = self._drain_timeout if timeout is None else timeout
+        limit = self.drain_timeout if timeout is None else timeout
         began = time.monotonic()
         asked = self._begin_flush(limit) if self._wait_ready(limit, wait) else None
         while asked is not None and not self._over(asked, began + limit + margin):
@@ -186,7 +231,7 @@ class ProcessHub:
 
     async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - public contract
         """Do the same without blocking the caller's event loop, whichever it is."""
-        limit = self._drain_timeout if timeout is None else timeout
+        limit = self.drain_timeout if timeout is None else timeout
         began = time.monotonic()
         while self._started and not self._ready and not self._gone and time.monotonic() < began + limit:
             await asyncio.sleep(POLL)
@@ -233,7 +278,7 @@ class ProcessHub:
         return self._drained(began)
 
     def _ask_to_stop(self, timeout: float | None) -> float:
-        limit = self._drain_timeout if timeout is None else timeout
+        limit = self.drain_timeout if timeout is None else timeout
         self._stop_asked = limit
         self._stop_end = min(self._stop_end, time.monotonic() + limit + MARGIN)
         if self._started and not self._gone and self._wait_ready(limit, nap):
@@ -257,9 +302,11 @@ class ProcessHub:
         if self._outlet is not None and not self.closed and self.queue.last_seq:
             self._outlet.announce()
             self._outlet.notice_every = 0.0
-            self.accept(20, self.worker.closed_head())
+            self.accept(20, closed_head(self.queue))
         self.queue.open = False
         self.closed = True
+        if not self._started or self._gone:
+            self.publish(closed=True)
         return self.worker.result(time.monotonic() - began)
 
     def is_behind(self) -> bool:
@@ -276,12 +323,7 @@ class ProcessHub:
 
     def _listen(self) -> None:
         if self._heeded is not None and self._loop is not None:
-            self._loop.add_reader(self._heeded, self._repeat, self._loop, self._heeded)
-
-    @staticmethod
-    def _repeat(loop: asyncio.AbstractEventLoop, fd: int) -> None:
-        if lifecycle.was_missed(fd):
-            loop.call_later(lifecycle.REPEAT_EVERY, lifecycle.repeat, loop.call_later)
+            lifecycle.listen(self._loop, self._heeded)
 
     def reopen(self) -> None:
         """Let the sinks open their files anew, soon; any thread or signal handler."""
@@ -303,29 +345,5 @@ class ProcessHub:
 
     def statistics(self) -> HubStatistics:
         """Return the books of this process; any thread."""
-        queue = self.queue
-        refuse_unplaced(queue.refuse)
-        depth = queue.qsize()
-        active = {sink.name for sink in self.sinks}
-        return HubStatistics(
-            logged=queue.last_seq,
-            accepted=queue.put_events,
-            refused={str(reason): window.count for reason, window in queue.refused.items() if window.count},
-            filtered=route.filtered,
-            queue_depth=depth,
-            queue_peak=queue.peak,
-            sinks={name: _sink_statistics(books, depth if name in active else 0) for name, books in self.books.items()},
-            identity=queue.identity,
-        )
-
-
-def _sink_statistics(books: SinkBooks, waiting: int) -> SinkStatistics:
-    return SinkStatistics(
-        accepted=books.offered + waiting,
-        delivered=books.delivered,
-        dropped={str(reason): window.count for reason, window in books.dropped.items() if window.count},
-        in_flight=books.in_flight + waiting,
-        retries=books.retries,
-        backlog_bytes=books.backlog_bytes,
-        up=books.up,
-    )
+        refuse_unplaced(self.queue.refuse)
+        return statistics_of(self.queue, self.books, {sink.name for sink in self.sinks})

@@ -32,9 +32,14 @@ def several() -> bool:
     return _several
 
 
+def is_child() -> bool:
+    """Whether `multiprocessing` has started this process; any thread."""
+    parent = getattr(sys.modules.get("multiprocessing.process"), "parent_process", None)  # the import may be under way
+    return parent is not None and parent() is not None
+
+
 def _multiprocessing() -> bool:
     process = sys.modules.get("multiprocessing.process")
-    parent = getattr(process, "parent_process", None)  # another thread may be in the middle of the import
     # `active_children()` would be the public way, but it waits for those that have ended, which is the program's to do, and knows
     # nothing of those that have ended already. The counter that names processes knows all that were ever made here.
-    return (parent is not None and parent() is not None) or str(getattr(process, "_process_counter", _NONE)) != _NONE
+    return is_child() or str(getattr(process, "_process_counter", _NONE)) != _NONE

@@ -23,9 +23,10 @@ import signal
 import stat
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Iterable
     from types import FrameType
 
@@ -64,26 +65,42 @@ def arm_exit(flush: Callable[[], object], drain: Callable[[], object]) -> None:
     atexit.register(drain)
 
 
-def guard_signals(numbers: Iterable[int], drain: Callable[[float | None], object], reopen: Callable[[], object]) -> None:
+class Doors(Protocol):
+    """What leads out of a process, and what has to be told of it: the coordinator."""
+
+    def become_worker(self) -> None: ...
+    def hold(self) -> None: ...
+    def let_go(self) -> None: ...
+    def arm_exits(self) -> None: ...
+    def drain(self, timeout: float | None = None) -> object: ...
+    def open(self) -> None: ...
+    def postpone(self, number: int) -> bool: ...
+    def hasten(self) -> None: ...
+    def reopen(self) -> None: ...
+
+
+def guard_signals(numbers: Iterable[int], doors: Doors) -> None:
     """
     Drain before a signal at its default disposition ends the process; others are left alone. Main thread only, else no effect.
 
     Args:
         numbers: The signals.
-        drain: Called with the time limit in seconds, *None* for the configured one, in the signal handler.
-        reopen: Called if the process lives on: the kernel ignores a default SIGTERM to process 1 of a container.
+        doors: What drains, in the signal handler; opened again if the process lives on: the kernel ignores a default SIGTERM to
+            process 1 of a container.
     """
 
     def drain_and_die(number: int, _frame: FrameType | None) -> None:
         _begun.append(number)
-        drain(ABORT_LIMIT if number == signal.SIGABRT else None)
+        if doors.postpone(number):
+            return
+        doors.drain(ABORT_LIMIT if number == signal.SIGABRT else None)
         if signal.getsignal(number) is not drain_and_die:  # called by a handler of the program's own, which goes on
-            reopen()
+            doors.open()
             return
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         signal.signal(number, drain_and_die)
-        reopen()
+        doors.open()
 
     for number in numbers:
         if signal.getsignal(number) == signal.SIG_DFL:
@@ -188,6 +205,16 @@ def drain_before_abort(drain: Callable[[float | None], object]) -> None:
         previous(number, frame)
 
     signal.signal(signal.SIGABRT, drain_first)
+
+
+def listen(loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    """Let *loop* repeat each signal that comes in at *fd*, until its handler has begun."""
+    loop.add_reader(fd, _repeat_on, loop, fd)
+
+
+def _repeat_on(loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    if was_missed(fd):
+        loop.call_later(REPEAT_EVERY, repeat, loop.call_later)
 
 
 def join_uvicorn(drain: Callable[[], Awaitable[object]]) -> None:

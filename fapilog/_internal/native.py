@@ -21,7 +21,10 @@ import _queue
 import _socket
 import _thread
 import asyncio
+import contextlib
 import logging
+import math
+import select
 import selectors
 import signal
 import sys
@@ -34,8 +37,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-_MODULES = {"_thread": _thread, "selectors": selectors, "time": time}
+_MODULES = {"_thread": _thread, "select": select, "selectors": selectors, "time": time}
 SimpleQueue = _queue.SimpleQueue
+_GREEN_POLL = 0.002
 _asyncios_log = logging.getLogger("asyncio")  # looked up here: `getLogger()` takes a lock, which a fork may hold
 #: Set while a custom sink's `write_now()` runs in a caller's thread; a context, because green threads share a real one.
 writing_now: ContextVar[bool] = ContextVar("fapilog_writing_now", default=False)
@@ -100,6 +104,12 @@ def thread_id() -> int:
     return ident
 
 
+def new_lock() -> _thread.LockType:
+    """Return a lock for real threads alone, which hold it for a moment."""
+    lock: _thread.LockType = _original("_thread", "allocate_lock")()
+    return lock
+
+
 def mark_thread() -> None:
     """Say that the calling thread is one of fapilog's own."""
     _this_thread.own = True
@@ -145,10 +155,13 @@ def new_loop() -> asyncio.SelectorEventLoop:
 
 class _NativeLoop(asyncio.SelectorEventLoop):
     """
-    A loop that wakes itself through a real pair of sockets.
+    A loop that wakes itself through a real pair of sockets, and asks the system's own resolver.
 
     gevent's would make a gevent hub on our thread, and with it import modules, which on Python 3.13 waits for locks of gevent's.
     """
+
+    async def getaddrinfo(self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:  # noqa: A002 - asyncio's names
+        return await self.run_in_executor(None, _socket.getaddrinfo, host, port, family, type, proto, flags)
 
     def _make_self_pipe(self) -> None:
         self._ssock, self._csock = _socket.socketpair()
@@ -169,6 +182,22 @@ def pause(seconds: float) -> None:
         time.sleep(seconds)
     else:
         nap(seconds)
+
+
+def room_in(fd: int, seconds: float) -> int:
+    """
+    Wait until a pipe, socket or terminal can be written to, for at most *seconds*, letting other green threads run meanwhile.
+
+    Returns:
+        The flags of poll(2): 0 when the time is over, ``POLLERR`` or ``POLLHUP`` among them when nobody reads any more.
+    """
+    poller = _original("select", "poll")()
+    poller.register(fd, select.POLLOUT)
+    green = is_green() and not on_own_thread()
+    end = time.monotonic() + seconds
+    while not (found := poller.poll(0 if green else max(0, math.ceil(seconds * 1000)))) and green and time.monotonic() < end:
+        pause(_GREEN_POLL)
+    return found[0][1] if found else 0
 
 
 def _in_gevents_hub() -> bool:
@@ -239,7 +268,8 @@ async def elsewhere(loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutin
     try:
         return await outcome
     except asyncio.CancelledError:
-        loop.call_soon_threadsafe(cancel)
+        with contextlib.suppress(RuntimeError):  # it is closed, and its tasks have ended; the cancellation stays one
+            loop.call_soon_threadsafe(cancel)
         raise
 
 

@@ -74,6 +74,18 @@ def make_directory(path: Path, mode: int = 0o777) -> None:
             os.chown(part, *_owner, follow_symlinks=False)
 
 
+def file_of(state: os.stat_result) -> tuple[int, int]:
+    """Return what tells a file from all others while it exists: device and inode."""
+    return state.st_dev, state.st_ino
+
+
+def close_if(fd: int, file: tuple[int, int]) -> None:
+    """Close *fd* if it is *file* still: a program may have closed all descriptors and opened others, which are not ours."""
+    with contextlib.suppress(OSError):
+        if file_of(os.fstat(fd)) == file:
+            os.close(fd)
+
+
 def _is_roots_alone(path: Path) -> bool:
     """Whether nobody but root can bend *path*: no link, root's, and others can at most add to it."""
     state = os.lstat(path)

@@ -38,7 +38,7 @@ from fapilog._internal.forms import (
 )
 from fapilog._internal.mappings import pairs_of
 from fapilog._internal.members import Names, items_of, named_value, pair_name
-from fapilog.redaction import MASK, is_maskable, redaction
+from fapilog.redaction import MASK, Allowance, is_maskable, redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,11 +63,13 @@ class Plain:
     Args:
         items: How many items of collections are taken in all.
         room: How many characters of text are taken in all.
+        allowance: Of the log call.
     """
 
-    def __init__(self, items: int, room: int) -> None:
+    def __init__(self, items: int, room: int, allowance: Allowance | None = None) -> None:
         self.left = items
         self.room = room
+        self._allowance = allowance or Allowance()
         self._above: set[int] = set()
         self._redactor = redaction.current
 
@@ -95,10 +97,13 @@ class Plain:
             room = MAX_ODD  # each odd character becomes six
         if size <= room:
             self.room -= size
-            return printable(self._redactor.text(beginning))
+            return printable(self._redacted(beginning))
         self.room = 0
-        shown = self._redactor.text(beginning[: room + MARGIN], cut=True)[:room]
+        shown = self._redacted(beginning[: room + MARGIN], cut=True)[:room]
         return printable(f"{shown}...[cut: {size_in_bytes(text)} bytes]")
+
+    def _redacted(self, text: str, *, cut: bool = False) -> str:
+        return self._redactor.text(text, cut=cut, allowance=self._allowance)
 
     def _bytes(self, value: Any) -> str:
         room = max(0, self.room)
@@ -107,7 +112,7 @@ class Plain:
         if size <= room and len(text) <= room:  # an odd byte becomes four characters
             return self.text(text)
         self.room = 0
-        shown = self._redactor.text(text[: room + MARGIN], cut=True)[:room]
+        shown = self._redacted(text[: room + MARGIN], cut=True)[:room]
         return f"{shown}...[cut: {size} bytes]"
 
     def _number(self, value: int) -> Any:
@@ -204,7 +209,7 @@ class Plain:
         if type(key) is not str:
             key = _key_text(key)
         self.room -= len(key)
-        shown = printable(self._redactor.text(key[: MAX_KEY + MARGIN]))
+        shown = printable(self._redacted(key[: MAX_KEY + MARGIN]))
         return shown if len(key) <= MAX_KEY else f"{shown[:MAX_KEY]}...[cut: {size_in_bytes(key)} bytes]"
 
     def _sequence(self, value: Any, depth: int) -> list[Any]:

@@ -1,7 +1,7 @@
 """
 The queue, its worker and the processor that feeds it, under one roof.
 
-`EventQueue` (`event_queue.py`) and `QueueWorker` (`worker.py`) state their own invariants. `queue_sink` has two:
+`EventQueue` (`line_queue.py`) and `QueueWorker` (`worker.py`) state their own invariants. `queue_sink` has two:
 
 1. With a worker it takes the event and raises `structlog.DropEvent`, so that nothing behind it writes the event again.
 2. Without one it loses nothing: it hands the event on for synchronous output.

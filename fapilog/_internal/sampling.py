@@ -14,7 +14,7 @@ Invariants:
 5. The state is bounded by the rules, not by what is logged: at most `MAX_NAMES` counts for each rule, and no text of an event.
 6. No lock, no I/O; an interval begins with the first event after the end of the one before, on the monotonic clock.
 
-Why there is no lock: as in `event_queue`, a run of bytecode without a call is atomic under the GIL against threads, signal
+Why there is no lock: as in `line_queue`, a run of bytecode without a call is atomic under the GIL against threads, signal
 handlers and finalisers. The keys are integers, so that looking one up runs no code of anybody's.
 """
 

@@ -19,7 +19,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from fapilog._internal import arbiter
+from fapilog._internal import arbiter, ledger
+from fapilog._internal.route import route
+from fapilog._internal.starting import recover_all
 from fapilog.coordinator import coordinator
 from fapilog.errors import ConfigurationError
 from fapilog.servers.setup import configure_or_exit
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     Hook = Callable[..., object]
 
 _OURS = "fapilog_hook"
+LAST_PATIENCE = 0.5  # seconds that killed workers may take to be gone
 
 
 def enter_master(server: Any) -> None:
@@ -49,8 +52,21 @@ def leave_worker(worker: Any) -> None:
         coordinator.drain()
 
 
-def leave_master() -> None:
-    """Drain the hub of the master."""
+def note_death(worker: Any) -> None:
+    """Leave a note about how *worker* has ended, for the next process in its slot; in the master, which must not be held up."""
+    if coordinator.spec is not None and coordinator.state.role == "master":
+        ledger.leave_note(coordinator.spec.run_dir(), worker.pid, arbiter.status_of_reaped())
+
+
+def leave_master(server: Any) -> None:
+    """Enter the workers of *server* that died and have no successor, and drain the hub of the master."""
+    if coordinator.spec is not None and coordinator.state.role == "master":
+        run_dir = coordinator.spec.run_dir()
+        # Those that gunicorn has just killed for want of an answer: it does not wait for them, nor call `child_exit`.
+        for pid, status in arbiter.ended(getattr(server, "WORKERS", ()), LAST_PATIENCE):
+            ledger.leave_note(run_dir, pid, status)
+        recover_all(coordinator.spec, route.accept)
+        ledger.bury(run_dir, route.accept)
     coordinator.drain()
 
 
@@ -86,6 +102,16 @@ def wrap_worker_exit(hook: Hook) -> Hook:
     return _marked(worker_exit)
 
 
+def wrap_child_exit(hook: Hook) -> Hook:
+    """Return a `child_exit` hook that runs ours and then *hook*; also as a decorator."""
+
+    def child_exit(server: Any, worker: Any) -> None:
+        note_death(worker)
+        hook(server, worker)
+
+    return _marked(child_exit)
+
+
 def wrap_on_exit(hook: Hook) -> Hook:
     """Return an `on_exit` hook that runs *hook* and then, whatever it raises, ours; also as a decorator."""
 
@@ -93,7 +119,7 @@ def wrap_on_exit(hook: Hook) -> Hook:
         try:
             hook(server)
         finally:
-            leave_master()
+            leave_master(server)
 
     return _marked(on_exit)
 
@@ -102,6 +128,7 @@ _WRAPPERS: dict[str, tuple[Callable[[Hook], Hook], int]] = {
     "on_starting": (wrap_on_starting, 1),
     "post_fork": (wrap_post_fork, 2),
     "worker_exit": (wrap_worker_exit, 2),
+    "child_exit": (wrap_child_exit, 2),
     "on_exit": (wrap_on_exit, 1),
 }
 
@@ -165,4 +192,5 @@ def _composed(name: str, hook: Any) -> Hook:
 on_starting = wrap_on_starting(_nothing)
 post_fork = wrap_post_fork(_nothing)
 worker_exit = wrap_worker_exit(_nothing)
+child_exit = wrap_child_exit(_nothing)
 on_exit = wrap_on_exit(_nothing)

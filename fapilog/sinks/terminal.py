@@ -5,7 +5,7 @@ Invariants:
 
 1. What `clean()` returns has no character that moves the cursor, ends a line, starts an escape sequence, changes the direction of
    text or cannot be seen: each is shown as its escape.
-2. What `json_for_terminal()` returns says the same as before, as JSON.
+2. What `json_for_terminal()` and `json_in_ascii()` return says the same as before, as JSON.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
 )
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _MARK = re.compile(r"\.\.\.\[cut: [0-9]+ [a-z]+\]$")
 _LONGEST_MARK = 48
 
@@ -66,6 +67,18 @@ def json_for_terminal(line: bytes) -> bytes:
     if is_clean(text):
         return line
     return (_UNSAFE.sub(_json_escape, text) + "\n").encode("utf-8")
+
+
+def json_in_ascii(line: bytes, encoding: str) -> bytes:
+    """Return *line*, JSON in UTF-8, with every character beyond ASCII as a JSON escape where *encoding* lacks one of them."""
+    if line.isascii():
+        return line
+    text = line.decode("utf-8", "backslashreplace")
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return _BEYOND_ASCII.sub(_json_escape, text).encode("ascii")
+    return line
 
 
 def _json_escape(match: re.Match[str]) -> str:

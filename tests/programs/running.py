@@ -25,6 +25,10 @@ FULL = os.environ.get("FAPILOG_TEST_FULL") == "1"
 # What a program may not do on the quiet. Python 3.12+ warns at a fork beside a thread; surviving that is what fapilog is for.
 STRICT = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
 
+# A shell's job in the background is born with SIGINT ignored, and hands that on to everything that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def wait_until(condition: Callable[[], Any], what: str, limit: float = LIMIT_S) -> Any:
     """Return the first true value of *condition*; fail after *limit* seconds, saying *what* did not come true."""
@@ -37,7 +41,7 @@ def wait_until(condition: Callable[[], Any], what: str, limit: float = LIMIT_S) 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
     """Return an environment without inherited settings: a file sink into *folder*, a run directory of its own."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("FAPILOG_", "GUNICORN_", "PYTEST_", "COV_"))}
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("FAPILOG_", "OTEL_", "GUNICORN_", "PYTEST_", "COV_"))}
     env.pop("WEB_CONCURRENCY", None)
     paths = [str(PROGRAMS / "dump"), *filter(None, [env.get("PYTHONPATH")])]
     return (
@@ -165,6 +169,9 @@ def start(folder: Path, program: str, *arguments: str, options: Sequence[str] = 
     return Running(command, folder, environment(folder, **settings))
 
 
+LEDGER = ("fapilog.worker_died", "fapilog.worker_started", "fapilog.recovered")
+
+
 @dataclass
 class Life:
     """The lines of one process life in one file."""
@@ -183,6 +190,11 @@ class Life:
     @property
     def pid(self) -> int:
         return int(self.lines[0]["pid"])
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The first line but for those about the processes that held the slot before."""
+        return next(line for line in self.lines if line["event"] not in LEDGER)
 
     def named(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.lines if line["event"] == event]

@@ -51,6 +51,8 @@ WRITTEN_LIMIT_S = 8.0  # 1.5 is promised; the machine may be slow and full
 UVICORN_WORKER = "uvicorn_worker.UvicornWorker"
 UVICORNS_OWN = "uvicorn.workers.UvicornWorker"
 ASGI_KINDS = ("asgi", UVICORN_WORKER, UVICORNS_OWN)
+#: What a connection that nobody refused may end in.
+BROKEN = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 #: What a visit logs: events and their `step`.
 WORK: list[tuple[str, int | None]] = [("work", step) for step in range(STEPS)]
 EVENTS: dict[str, list[tuple[str, int | None]]] = {
@@ -264,10 +266,11 @@ class Load:
     def _connect(self, _: int) -> tuple[int, http.client.HTTPConnection] | None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_S)
         try:
-            return self._get(connection, "/who", self.who), connection
-        except ConnectionRefusedError:  # it does not listen yet
+            connection.connect()
+        except ConnectionError:  # it does not listen, yet or any more: nobody has seen a request
             connection.close()
             return None
+        return self._get(connection, "/who", self.who), connection
 
     def _get(self, connection: http.client.HTTPConnection, path: str, count: Counter[int]) -> int:
         connection.request("GET", path)
@@ -397,9 +400,16 @@ class Visits:
 
 
 def ask(port: int, path: str) -> tuple[int, bytes] | None:
-    """Return status and body of an answer, read until the server has closed the connection; None if it broke before."""
+    """
+    Return status and body of an answer, read until the server has closed the connection; None if it broke before.
+
+    It may break as early as while connecting: the kernel resets what waits in the backlog of a listener that closes.
+
+    Raises:
+        ConnectionRefusedError: Nobody listens.
+    """
     answer = bytearray()
-    with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection, contextlib.suppress(ConnectionError):
+    with contextlib.suppress(*BROKEN), socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
         while chunk := connection.recv(65536):
             answer += chunk

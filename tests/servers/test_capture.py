@@ -42,6 +42,7 @@ def check(lines: list[dict[str, Any]], *, requests: bool = True) -> None:
     assert {line["logger"] for line in lines}.isdisjoint({"uvicorn.access", "gunicorn.access"})
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("way", WAYS)
 def test_uvicorn(tmp_path, way):
     """The application's records and each request are there once; uvicorn's own where it hands them on, and only there."""
@@ -59,6 +60,7 @@ def test_uvicorn(tmp_path, way):
     assert server.stdout.count('"GET /items/') == (REQUESTED if not own else 0)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", ["sync", "gthread", "asgi", UVICORN_WORKER])
 def test_gunicorn_with_our_conf(tmp_path, kind):
     """The application's records, each request and each of gunicorn's own lines are there once."""

@@ -67,6 +67,7 @@ def test_four_workers_end_by_sigterm_under_our_conf(tmp_path, kind, preload):
         check_files(tmp_path, load)
 
 
+@pytest.mark.matrix
 @PRELOAD
 @pytest.mark.parametrize("kind", KINDS)
 def test_four_workers_end_by_sigterm_under_a_conf_with_nothing_but_our_post_fork(tmp_path, kind, preload):
@@ -84,6 +85,7 @@ def test_four_workers_end_by_sigterm_under_a_conf_with_nothing_but_our_post_fork
         check_files(tmp_path, load)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", KINDS)
 def test_sigterm_right_after_the_last_answer(tmp_path, kind):
     """What is still queued in the workers is delivered before they end."""
@@ -115,6 +117,7 @@ def test_a_setting_with_a_bad_value(tmp_path, kind, arguments):
         assert lives(tmp_path) == []
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_preloaded_application_logs_at_import(tmp_path, kind):
     """The master writes the event itself, once, as worker 0; the workers' files are complete beside it."""
@@ -141,6 +144,7 @@ def test_a_preloaded_application_logs_at_import(tmp_path, kind):
         master.whole()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", ["sync", "gthread", UVICORN])
 def test_a_conf_with_hooks_of_the_users_own_that_call_ours(tmp_path, kind):
     """Every hook runs once per worker (UvicornWorker: no worker_exit after SIGTERM); what hooks log arrives once."""
@@ -167,6 +171,7 @@ def test_a_conf_with_hooks_of_the_users_own_that_call_ours(tmp_path, kind):
         assert sorted(life.pid for life in workers if life.named("worker_leaving")) == left
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT], ids=["SIGINT", "SIGQUIT"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_master_gets_a_quick_shutdown(tmp_path, kind, number):
@@ -202,6 +207,7 @@ def test_ctrl_c_in_a_terminal(tmp_path, kind):
         check_files(tmp_path, load, closed=None if hung else True)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_worker_is_ended_by_a_signal_of_its_own(tmp_path, kind, number):
@@ -228,6 +234,7 @@ def test_one_worker_is_ended_by_a_signal_of_its_own(tmp_path, kind, number):
         assert {life.worker for life in found.values()} == {1, 2}
 
 
+@pytest.mark.matrix
 @PRELOAD
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_master_reloads_by_sighup(tmp_path, kind, preload):

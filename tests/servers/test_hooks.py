@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import os
 import signal
 import socket
 from collections import Counter
@@ -15,7 +16,7 @@ import pytest
 from fapilog.errors import ConfigurationError
 from fapilog.servers import gunicorn
 from tests._support import process_restored
-from tests.programs.running import FULL, LIMIT_S, Life, Running, environment, lives, wait_until
+from tests.programs.running import FULL, LIMIT_S, Life, Running, environment, lives, living, wait_until
 from tests.servers.harness import HERE, Gunicorn
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ def child_exit(server, worker): mark("child_exit", server, worker)
 def on_exit(server): mark("on_exit", server); ours.on_exit(server)
 """
 )
-DECORATED = "from fapilog.servers.gunicorn import wrap_on_exit, wrap_on_starting, wrap_post_fork, wrap_worker_exit\n" + MARK
+DECORATED = (
+    "from fapilog.servers.gunicorn import wrap_child_exit, wrap_on_exit, wrap_on_starting, wrap_post_fork, wrap_worker_exit\n"
+    + MARK
+)
 for definition in HOOKS.strip().splitlines():
     decorator = f"wrap_{definition[4:].partition('(')[0]}"
     DECORATED += f"@{decorator}\n{definition}\n" if hasattr(gunicorn, decorator) else f"{definition}\n"
@@ -197,9 +201,10 @@ def run_with(folder: Path, conf: str, *arguments: str, kind: str = "sync", worke
     )
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("way", [way for way in WAYS if FULL or way not in RARE])
 def test_hooks_of_the_users_beside_ours(tmp_path, way):
-    """Each of the user's runs exactly once with its arguments, and ours do their work: every event, one end a worker, 1 to N."""
+    """O-GUN-1: each of the user's runs exactly once with its arguments, and ours do their work: every event, one end a worker."""
     (tmp_path / "user_hooks.py").write_text(USER)
     arguments = ["--logger-class", "fapilog.servers.gunicorn_logger.Logger"] if way == "option" else []
 
@@ -224,6 +229,44 @@ def test_hooks_of_the_users_under_uvicorn_worker(tmp_path, way):
         workers = check_lives(tmp_path, answered)
         pids = {life.pid for life in workers}
         check_marks(tmp_path, server.pid, pids, worker_class="UvicornWorker", worker_exits=False)
+
+
+SLOW_TO_BEGIN = """
+import os, time
+from fapilog.gunicorn_conf import logger_class
+def post_fork(server, worker):
+    fd = os.open({folder!r} + "/begun", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.write(fd, b"%d\\n" % os.getpid())
+    end = time.monotonic() + 60
+    while not os.path.exists({folder!r} + "/go") and time.monotonic() < end:
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sync", UVICORN])
+@pytest.mark.parametrize("to", ["worker", "master"])
+def test_a_worker_is_ended_before_it_has_handlers_of_its_own(tmp_path, kind, to):
+    """SIGTERM between the fork and Gunicorn's `init_signals()` is not lost: the worker ends in order as soon as it can."""
+    with run_with(tmp_path, SLOW_TO_BEGIN, kind=kind) as server:
+        begun = tmp_path / "begun"
+        wait_until(lambda: begun.exists() and begun.read_bytes().count(b"\n") == WORKERS, "the workers have begun")
+        first, second = map(int, begun.read_text().split())
+        if to == "worker":
+            os.kill(first, signal.SIGTERM)
+        else:
+            server.signal(signal.SIGTERM)
+            wait_until(lambda: b"Handling signal: term" in (tmp_path / "app.0.jsonl").read_bytes(), "the master has heard it")
+        (tmp_path / "go").touch()
+        wait_until(lambda: first not in living(server.pid), "it has ended")
+        if to == "worker":
+            ask_until_all_have_logged(server, tmp_path)
+            assert server.stop() == 0
+            assert {first, second} < {life.pid for life in lives(tmp_path)}
+        else:
+            assert server.ended() == 0
+        assert "SIGKILL" not in server.stdout + server.stderr
+        for life in lives(tmp_path):
+            life.whole()
 
 
 def test_an_embedded_gunicorn_without_a_conf_file(tmp_path):
@@ -279,7 +322,13 @@ RAISES = """
 def {name}({parameters}):
     raise RuntimeError("the user's {name} fails")
 """
-ALONE = {"on_starting": "server", "post_fork": "server, worker", "worker_exit": "server, worker", "on_exit": "server"}
+ALONE = {
+    "on_starting": "server",
+    "post_fork": "server, worker",
+    "worker_exit": "server, worker",
+    "child_exit": "server, worker",
+    "on_exit": "server",
+}
 
 
 def outcome(folder: Path, conf: str) -> tuple[int, int, bool]:
@@ -299,6 +348,7 @@ def outcome(folder: Path, conf: str) -> tuple[int, int, bool]:
         return code, told.count("Booting worker with pid"), "the user's" in told
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "way", [WRAP, LOGGER_CLASS] if FULL else [WRAP], ids=lambda way: "wrap" if way == WRAP else "logger-class"
 )
@@ -343,7 +393,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", ["on_starting", "post_fork", "worker_exit", "on_exit"])
+@pytest.mark.parametrize("name", ["on_starting", "post_fork", "worker_exit", "child_exit", "on_exit"])
 @pytest.mark.parametrize("bad", BAD)
 def test_a_hook_that_cannot_be_composed(restored, name, bad):
     """One ConfigurationError that names the hook and shows what it is."""
@@ -363,7 +413,9 @@ def test_a_hook_that_cannot_be_composed_in_a_conf_file(tmp_path):
         assert lives(tmp_path) == []
 
 
-@pytest.mark.parametrize(("name", "arity"), [("on_starting", 1), ("post_fork", 2), ("worker_exit", 2), ("on_exit", 1)])
+@pytest.mark.parametrize(
+    ("name", "arity"), [("on_starting", 1), ("post_fork", 2), ("worker_exit", 2), ("child_exit", 2), ("on_exit", 1)]
+)
 def test_the_signature_of_a_composed_hook(restored, name, arity):
     """It has as many parameters as gunicorn asks for, all positional and without defaults, whatever the user's looks like."""
     decorate = getattr(gunicorn, f"wrap_{name}")
@@ -381,7 +433,7 @@ def test_wrap_of_a_namespace_that_was_wrapped(restored):
     once = dict(gunicorn.wrap(options))
     assert gunicorn.wrap(options) == once
     assert once["bind"] == "here"
-    assert set(once) == {"bind", "logger_class", "on_starting", "post_fork", "worker_exit", "on_exit"}
+    assert set(once) == {"bind", "logger_class", "on_starting", "post_fork", "worker_exit", "child_exit", "on_exit"}
 
 
 def test_a_logger_class_of_the_users(restored):

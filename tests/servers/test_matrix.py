@@ -122,6 +122,7 @@ def test_exit_codes_without_us(tmp_path, kind, ending):
         assert code == 0
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("kind", "preload", "ending"), cells(ENDINGS, representative=REPRESENTATIVE_ENDINGS))
 def test_workers_end_under_our_conf(tmp_path, kind, preload, ending):
     """Nothing is lost, nothing doubled, each visit has one access event, the exit code is gunicorn's own, no process is left."""
@@ -140,6 +141,7 @@ def test_workers_end_under_our_conf(tmp_path, kind, preload, ending):
         assert {found[pid].worker for pid in first} == {1, 2}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("kind", "preload", "set_up"), cells(SET_UPS, representative=REPRESENTATIVE_SET_UPS))
 def test_workers_end_by_sigterm_under_another_set_up(tmp_path, kind, preload, set_up):
     """Nothing is lost or doubled, whoever set up and where; access events come with our middleware only."""

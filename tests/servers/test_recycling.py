@@ -72,6 +72,7 @@ def times_of(life: Life) -> tuple[float, float]:
     return begin, end
 
 
+@pytest.mark.matrix
 @PROC
 @pytest.mark.parametrize(("kind", "recycles"), [("sync", 40), only_matrix("sync", 300), only_matrix(UVICORN_WORKER, 60)])
 def test_many_recycles_under_load(tmp_path, kind, recycles):
@@ -122,6 +123,7 @@ def test_workers_that_serve_20_requests_each(tmp_path, kind, requests, preload):
     assert not any("WORKER TIMEOUT" in line["event"] for line in found[server.pid].lines)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", ["sync", UVICORN_WORKER, "asgi"])
 def test_a_request_blocks_its_worker_until_the_timeout(tmp_path, kind):
     """O-EXIT-2: what it logged before is there, its worker drains before it is killed, the replacement has its number."""
@@ -143,6 +145,7 @@ def test_a_request_blocks_its_worker_until_the_timeout(tmp_path, kind):
         assert found[replacement].path == hung.path
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", ["sync", UVICORN_WORKER, *map(only_matrix, ["gthread", "gevent", "asgi"])])
 def test_the_number_of_workers_changes_under_load(tmp_path, kind):
     """Through two reloads, three workers more and three less, no two live processes share a number; freed ones are used again."""
@@ -256,6 +259,7 @@ def test_a_worker_is_killed_while_a_child_of_its_lives_on(tmp_path, logs):
         )
 
 
+@pytest.mark.matrix
 @PRELOAD
 @pytest.mark.parametrize(("conf", "at_import"), [(None, "plain"), (POST_FORK, "")], ids=["at_import", "post_fork"])
 def test_greenlets_and_native_threads_of_gevent_log(tmp_path, conf, at_import, preload):

@@ -47,7 +47,7 @@ def connected(port: int) -> socket.socket:
     """Connect as soon as somebody listens."""
 
     def connection() -> socket.socket | None:
-        with contextlib.suppress(ConnectionRefusedError):
+        with contextlib.suppress(ConnectionError):
             return socket.create_connection(("127.0.0.1", port), LIMIT_S)
         return None
 
@@ -133,6 +133,7 @@ def count(lines: list[dict[str, Any]], *texts: str) -> dict[str, int]:
 # ---- every line once, and nothing but JSON
 
 
+@pytest.mark.matrix
 @kinds(*WSGI, *ASGI)
 def test_many_requests_with_the_debug_level(tmp_path, kind):
     """Each has one access event with all fields; each boot line is there once, and so is that of a worker's death by SIGKILL."""
@@ -203,9 +204,10 @@ REQUESTS: dict[str, tuple[str | bytes, str, dict[str, bytes | str], dict[str, An
 }
 
 
+@pytest.mark.matrix
 @kinds("sync", "gevent", *ASGI, full=WSGI)
 def test_odd_requests(tmp_path, kind):
-    """Each is one whole line with the same values under every worker class, with the request's id, and without any secret."""
+    """O-GUN-3: each is one whole line with the same values under every worker class, with the request's id, and no secret."""
     with served(tmp_path, *OURS, "--log-level", "debug", kind=kind, FAPILOG_SINKS="stdout") as server:
         for name, (target, method, headers, expected) in REQUESTS.items():
             answer = ask(server.port, target, method, (("X-Request-ID", name), *headers.items()))
@@ -260,6 +262,7 @@ def test_a_request_with_a_secret_in_its_query_is_refused(tmp_path, kind):
         assert "SECRET" not in server.stdout
 
 
+@pytest.mark.matrix
 @kinds("gthread", "gevent", UVICORN, full=["sync", "asgi"])
 def test_many_requests_at_once_with_ids_of_their_own(tmp_path, kind):
     """Each event has the id, the status and the bytes of its own request."""
@@ -297,6 +300,7 @@ def test_the_id_of_a_request(tmp_path, kind):
         assert len(set(returned)) == len(given)
 
 
+@pytest.mark.matrix
 @kinds("sync", "gevent", *ASGI, full=WSGI)
 def test_a_client_that_leaves_in_mid_stream(tmp_path, kind):
     """The request has one event, with the status that was begun and the bytes that were sent so far."""
@@ -352,6 +356,7 @@ def test_a_body_that_gunicorn_refuses_while_the_application_reads_it(tmp_path, k
 FAILURES = {"/boom": (500, 0), "/late": (500, 0), "/torn": (200, len(logs_app.CHUNK)), "/exit": (500, 0)}
 
 
+@pytest.mark.matrix
 @kinds(*WSGI)
 def test_an_application_that_fails_half_way(tmp_path, kind):
     """Each request has one access event, with the status that the client got, and one error line."""
@@ -440,9 +445,10 @@ def start_plainly(folder: Path, *arguments: str, **settings: str) -> Running:
     return Running(command, folder, environment(folder, **settings))
 
 
+@pytest.mark.matrix
 @SINKS
 def test_a_port_that_is_taken(tmp_path, sink):
-    """Gunicorn's error lines are in the sink, as often as it says them; with a file sink they are on stderr as well."""
+    """O-GUN-2: gunicorn's error lines are in the sink, as often as it says them; with a file sink they are on stderr as well."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -463,6 +469,7 @@ def test_a_port_that_is_taken(tmp_path, sink):
             assert [line["event"] for line in beside] == ([] if sink == "stdout" else errors)
 
 
+@pytest.mark.matrix
 @SINKS
 @pytest.mark.parametrize("mode", ["single", "workers"])
 def test_a_port_that_is_taken_from_uvicorn(tmp_path, mode, sink):
@@ -483,6 +490,7 @@ def test_a_port_that_is_taken_from_uvicorn(tmp_path, mode, sink):
             assert beside == ([] if sink == "stdout" else [error["event"]])
 
 
+@pytest.mark.matrix
 @SINKS
 @kinds("sync", UVICORN)
 def test_an_application_that_cannot_be_imported(tmp_path, kind, sink):
@@ -525,6 +533,7 @@ def test_a_preloaded_application_that_cannot_be_imported(tmp_path, sink):
         assert "Booting" not in server.stdout
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("imports", ["setup", "dictconfig", "setup,dictconfig"] if FULL else ["setup,dictconfig"])
 @pytest.mark.parametrize("preload", [False, True], ids=["no-preload", "preload"])
 @kinds("sync", UVICORN)
@@ -619,12 +628,13 @@ def test_the_log_config_file():
     assert json.loads(Path(LOG_CONFIG).read_text()) == uvicorn.log_config()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "imports", ["basicconfig,setup", "setup,basicconfig", *(["basicconfig,setup,dictconfig"] if FULL else [])]
 )
 @pytest.mark.parametrize("way", ["gunicorn", "log-config-file", "uvicorn.run"])
 def test_a_root_handler_of_the_users(tmp_path, way, imports):
-    """Each access, start and error line is once in our sink; a record of the user's own is once in the user's handler."""
+    """O-DUP-2: each access, start and error line is once in our sink; a record of the user's own once in the user's handler."""
     root = tmp_path / "root.log"
     settings = {"FAPILOG_SINKS": "stdout", "FAPILOG_TEST_IMPORT": imports, "FAPILOG_TEST_ROOT": str(root)}
     if way == "gunicorn":
@@ -653,6 +663,7 @@ def test_a_root_handler_of_the_users(tmp_path, way, imports):
 MODES = {"single": [], "workers": ["--workers", "2"], "reload": ["--reload"]}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("number", [signal.SIGTERM, *([signal.SIGINT] if FULL else [])], ids=lambda number: number.name)
 @pytest.mark.parametrize("mode", MODES)
 def test_uvicorn_with_our_log_config(tmp_path, mode, number):
@@ -788,6 +799,7 @@ def rotate(server: Gunicorn, folder: Path, answered: Any) -> tuple[list[dict[str
     return [line for life in before for line in life.lines], [line for life in after for line in life.lines]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("conf", [None, ONLY_POST_FORK], ids=["our-conf", "only-post-fork"])
 @kinds("sync", UVICORN, full=["gthread", "gevent", "asgi"])
 def test_the_files_are_renamed_and_the_master_gets_sigusr1(tmp_path, kind, conf):

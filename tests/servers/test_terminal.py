@@ -53,6 +53,7 @@ def events_of(text: str) -> list[tuple[str, str, str]]:
     return [(match[2] or "", match[3], match[4]) for match in matches]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", [UVICORN_WORKER, "gthread"])
 def test_two_workers_on_one_terminal(tmp_path, kind) -> None:
     """Every event is one whole line, once, with the number of its process, worker 1 and the master too; it ends with 0."""
@@ -71,6 +72,7 @@ def test_two_workers_on_one_terminal(tmp_path, kind) -> None:
     assert [worker for worker, event, _ in events if event == "Starting"] == ["0"]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("preload", [False, True], ids=["no_preload", "preload"])
 def test_a_gunicorn_that_knows_nothing_of_us(tmp_path, preload) -> None:
     """Each worker's events have its number, of worker 1 too, without any hook of ours."""

@@ -78,6 +78,7 @@ def test_servers_end_by_a_signal(tmp_path, mode, set_up, ending):
         assert {pid: life.worker for pid, life in found.items() if pid not in visits.pids} == supervisor
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("options", [OURS, pytest.param((), marks=pytest.mark.matrix)], ids=["log_config", "environment"])
 def test_workers_are_replaced_by_sighup(tmp_path, options):
     """Both generations have all their events; while both live, no two share a number."""

@@ -92,6 +92,7 @@ def up(server: Server) -> None:
     wait_until(answers, "it answers")
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("kind", "app", "way"), CELLS)
 def test_requests_under_gunicorn(tmp_path: Path, kind: str, app: str, way: str) -> None:
     """

@@ -1,0 +1,1 @@
+"""What `fapilog doctor` looks at, one subject in each module."""
