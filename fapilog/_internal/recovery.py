@@ -208,6 +208,7 @@ class Recovery:
         try:
             adoption = self._read(lock, name)
             if adoption is not None:
+                self._scan.found_dead()
                 self._deliver(adoption)
         except BaseException:
             if adoption is not None and adoption.slot is not None:

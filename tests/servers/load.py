@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.programs.running import living, wait_until
+from tests.programs.running import LIMIT_S, living, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 
 def get(server: Gunicorn, path: str) -> bytes:
-    """Return the body of an answer; broken connections, as of a worker that is killed, are tried again."""
-    for _ in range(200):
+    """Return the body of an answer; what is refused (by a server that starts) or broken (by a kill) is tried again."""
+    end = time.monotonic() + LIMIT_S
+    while time.monotonic() < end:
+        server.still_runs()
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=30) as answer:
                 return bytes(answer.read())
         except (OSError, http.client.HTTPException):
             time.sleep(0.02)
-    raise AssertionError(f"no answer to {path}")
+    raise AssertionError(f"no answer to {path} in {LIMIT_S} s")
 
 
 def meet(server: Gunicorn, workers: int) -> set[int]:
