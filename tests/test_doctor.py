@@ -356,5 +356,5 @@ def test_what_is_no_import_string(target: str) -> None:
 
 def test_a_configuration_that_hangs(tmp_path: Path) -> None:
     """So does Gunicorn's configuration that does harm: a finding, and an end."""
-    found = told(check_gunicorn, seen(write(tmp_path, conf="import time; time.sleep(600)"), limit=1.0))
+    found = told(check_gunicorn, seen(write(tmp_path, conf="import time; time.sleep(600)"), limit=4.0))
     assert "at gunicorn.conf.py:1: reading it does not come to an end" in found["error"]

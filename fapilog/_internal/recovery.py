@@ -130,11 +130,12 @@ class Recovery:
         await self._swept(patience)
 
     async def _swept(self, patience: float, over: Callable[[], bool] = lambda: False) -> None:
-        if not self._ending:
-            self._begin()
+        begun = self._ending or self._begin()
         end = time.monotonic() + patience
-        while self._busy.locked() and time.monotonic() < end and not over():
+        # What is under way was chosen before: what has died since then is found when it has come to its end.
+        while (self._busy.locked() or not begun) and time.monotonic() < end and not over():
             await asyncio.sleep(POLL)
+            begun = begun or self._begin()
         self.look()
 
     def now(self, patience: float) -> None:
@@ -160,15 +161,17 @@ class Recovery:
                 self._adoptions.remove(each)
                 each.lock.release()
 
-    def _begin(self) -> None:
-        """Give the thread something to do, if there is anything and it has nothing to do."""
-        if self._busy.acquire(blocking=False):
-            names = self._scan.chosen({os.path.basename(each.lock.path) for each in self._adoptions})
-            if names or self._awaited:
-                with contextlib.suppress(RuntimeError):  # the interpreter is ending (3.12): somebody else will find it
-                    self._thread.submit(self._sweep, names)
-                    return
-            self._busy.release()
+    def _begin(self) -> bool:
+        """Give the thread something to do, if there is anything; return False if it has something to do already."""
+        if not self._busy.acquire(blocking=False):
+            return False
+        names = self._scan.chosen({os.path.basename(each.lock.path) for each in self._adoptions})
+        if names or self._awaited:
+            with contextlib.suppress(RuntimeError):  # the interpreter is ending (3.12): somebody else will find it
+                self._thread.submit(self._sweep, names)
+                return True
+        self._busy.release()
+        return True
 
     def _sweep(self, names: list[str]) -> None:
         try:
