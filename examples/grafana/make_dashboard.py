@@ -43,13 +43,15 @@ OWN_EVENTS = "fapilog.dropped|fapilog.worker_died|fapilog.recovered"
 def at_a_glance() -> list[Json]:
     """Return the numbers that should be green."""
     refused = f'sum(increase(fapilog_events_refused_total{{{FROM}, reason!="sampled"}}{RANGE}))'
+    masters = f'last_over_time(fapilog_worker_info{{{FROM}, role="master"}}{RANGE})'
     return [
-        number("Events", "Accepted events, a second.", f"sum(rate(fapilog_events_total{{{FROM}}}{RATE}))", unit="cps"),
+        number("Accepted", "Accepted events, a second.", f"sum(rate(fapilog_events_total{{{FROM}}}{RATE}))", unit="cps"),
         number("Refused", "In the time shown. What sampling took out is not in it.", refused, steps=RED_FROM_ONE),
         number(
             "Dropped",
-            "Accepted events that were given up for a sink, in the time shown.",
-            f"sum(increase(fapilog_sink_dropped_total{{{SINKS}}}{RANGE}))",
+            "Accepted events that were given up for a sink, in the time shown; without the lines of a Gunicorn master, which "
+            "never go to a network sink.",
+            f"sum(increase(fapilog_sink_dropped_total{{{SINKS}}}{RANGE}) unless on (job, instance, worker) {masters})",
             steps=RED_FROM_ONE,
         ),
         number(
