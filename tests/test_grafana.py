@@ -229,7 +229,8 @@ def seen():
     registry = CollectorRegistry()
     registry.register(FapilogCollector())
     found = {w.worker: w for w in fapilog.service_statistics().workers}
-    done = {0, 2} <= set(found) and found[2].closed and found[1].sinks["balky"].dropped and any(w.recovered for w in found.values())
+    recovered = any(worker.recovered for worker in found.values())
+    done = {0, 2} <= set(found) and found[2].closed and found[1].sinks["balky"].dropped and recovered
     return generate_latest(registry).decode() if done else ""
 
 end = time.monotonic() + 30
