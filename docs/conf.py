@@ -24,7 +24,7 @@ version = release = tomllib.loads((ROOT / "pyproject.toml").read_text())["projec
 
 extensions = ["myst_parser"]
 root_doc = "docs/index"
-include_patterns = ["README.md", "CHANGELOG.md", "docs/*.md", "examples/gunicorn/README.md", "benchmarks/README.md"]
+include_patterns = ["README.md", "CHANGELOG.md", "docs/*.md", "examples/*/README.md", "benchmarks/README.md"]
 exclude_patterns = [".*", "build", "dist"]
 
 myst_heading_anchors = 4  # the same names as on code hosts

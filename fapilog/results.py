@@ -115,6 +115,7 @@ class SinkTotals:
         backlog_bytes: What waits for this sink; *None* unless a process lives and has this sink.
         up: Whether the last try succeeded; *None* unless a process lives and has this sink.
         unprotected: Events that the journal had no room for any more before they were delivered: a kill would have lost them.
+        backlog_capacity: The most bytes that may wait for this sink; *None* unless a process lives and has this sink.
     """
 
     accepted: int
@@ -128,6 +129,7 @@ class SinkTotals:
     backlog_bytes: int | None
     up: bool | None
     unprotected: int
+    backlog_capacity: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,9 @@ class WorkerStatistics:
         queue_capacity: Events below WARNING that the queue holds; *None* where no process lives.
         queue_peak: The most that ever waited at once in this process; *None* where no process lives.
         sinks: By sink name.
+        journal_bytes: The size of the process's journal; 0 if it has none, *None* where no process lives.
+        heartbeat: When its worker thread has last shown that it runs, in seconds since the epoch: every 5 s or more often. *None*
+            where no process lives, and for one that has no such thread.
     """
 
     worker: int
@@ -181,6 +186,8 @@ class WorkerStatistics:
     queue_capacity: int | None
     queue_peak: int | None
     sinks: dict[str, SinkTotals]
+    journal_bytes: int | None = None
+    heartbeat: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -901,6 +901,28 @@ def test_what_a_signal_handler_publishes(run_dir: Path) -> None:
     assert (worker.accepted, worker.closed) == (2, True)
 
 
+def test_a_process_with_nothing_new_to_say(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows that it runs every few seconds, and writes nothing in between; one that is not called again shows nothing."""
+    slot, row = begun(run_dir)
+    publisher = Publisher(row, fapilog.EventQueue(10, identity=identity(slot)), {}, ())
+    clock = [100.0, 5000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "time", lambda: clock[1])
+
+    def beat(after: float, **how: bool) -> float | None:
+        clock[:] = [moment + after for moment in clock]
+        publisher.publish(0, **how)
+        (worker,) = overview(run_dir).workers
+        return worker.heartbeat
+
+    assert [beat(after) for after in (0.0, 4.5, 0.75, 4.5, 60.0)] == [5000.0, 5000.0, 5005.25, 5005.25, 5069.75]
+    assert beat(0.5, obey=False) is None
+    updated = overview(run_dir).workers[0].updated
+    assert beat(60.0, obey=False) is None
+    assert overview(run_dir).workers[0].updated == updated
+    assert beat(0.0, closed=True) is None
+
+
 def test_opening_at_once(run_dir: Path) -> None:
     """Of threads that find a foreign file, one moves it aside, and all get the same new board."""
     run_dir.mkdir(mode=0o700)

@@ -29,7 +29,7 @@ from tests._support import ran_well, run_script
 ROOT = Path(__file__).parents[1]
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
-#: The names of DESIGN 7, the kind of each and its labels beside `worker`; and the one about the board itself.
+#: All names, those of DESIGN 7 among them, the kind of each and its labels beside `worker`; not the one about the board itself.
 CONTRACT = {
     "fapilog_events_total": ("counter", "level"),
     "fapilog_events_refused_total": ("counter", "reason"),
@@ -43,13 +43,17 @@ CONTRACT = {
     "fapilog_sink_delivery_seconds_bucket": ("histogram", "le sink"),
     "fapilog_sink_delivery_seconds_count": ("histogram", "sink"),
     "fapilog_sink_delivery_seconds_sum": ("histogram", "sink"),
+    "fapilog_sink_backlog_capacity_bytes": ("gauge", "sink"),
     "fapilog_sink_up": ("gauge", "sink"),
     "fapilog_worker_up": ("gauge", ""),
     "fapilog_worker_start_time_seconds": ("gauge", ""),
+    "fapilog_worker_heartbeat_time_seconds": ("gauge", ""),
+    "fapilog_worker_info": ("gauge", "env role service"),
     "fapilog_worker_restarts_total": ("counter", ""),
     "fapilog_worker_deaths_total": ("counter", "signal"),
     "fapilog_recovered_events_total": ("counter", ""),
     "fapilog_journal_unprotected_total": ("counter", "sink"),
+    "fapilog_journal_capacity_bytes": ("gauge", ""),
     "fapilog_lost_events_total": ("counter", ""),
 }
 GAUGES = {name for name, (kind, _) in CONTRACT.items() if kind == "gauge"}
@@ -90,7 +94,9 @@ LIFE = Counts(
         "loki": SinkCounts(100, 100),
     },
 )
-STATE = Gauges(3, 1000, 17, {"file": 512, "loki": 0}, {"file": False, "loki": True})
+STATE = Gauges(
+    3, 1000, 17, {"file": 512, "loki": 0}, {"file": False, "loki": True}, {"file": 4096, "loki": 8192}, 1 << 20, beats=True
+)
 
 
 @pytest.fixture(autouse=True)
@@ -177,8 +183,12 @@ def test_a_process_that_lives(run_dir: Path) -> None:
     assert value(found, "recovered_events_total") == 3
     assert [value(found, f"queue_{name}") for name in ("depth", "capacity", "high_watermark")] == [3, 1000, 17]
     assert [value(found, "sink_backlog_bytes", sink=name) for name in ("file", "loki")] == [512, 0]
+    assert [value(found, "sink_backlog_capacity_bytes", sink=name) for name in ("file", "loki")] == [4096, 8192]
     assert [value(found, "sink_up", sink=name) for name in ("file", "loki")] == [0, 1]
+    assert value(found, "journal_capacity_bytes") == 1 << 20
     assert value(found, "worker_up") == 1
+    assert value(found, "worker_info", service="app", env="", role="worker") == 1
+    assert value(found, "worker_heartbeat_time_seconds") == pytest.approx(worker.record.updated)
     assert value(found, "worker_start_time_seconds") == pytest.approx(worker.record.started)
     assert value(found, "worker_restarts_total") == 0
 

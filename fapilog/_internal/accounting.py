@@ -116,6 +116,7 @@ class SinkBooks:
     retries: int = 0
     unprotected: int = 0
     backlog_bytes: int = 0
+    backlog_capacity: int = 0
     up: bool = True
     took: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     took_seconds: float = 0.0

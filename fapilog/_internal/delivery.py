@@ -59,6 +59,7 @@ class Delivery:
         self.books = books or SinkBooks(sink.name)
         self._takes_lines = takes_lines(sink)
         self._terms = terms or Terms()
+        self.books.backlog_capacity = self._terms.backlog_bytes
         self._backlog = Backlog(self._terms)
         self._current: Batch | None = None
         self._current_at = 0  # the position before its first event
@@ -66,8 +67,7 @@ class Delivery:
         self._progress = asyncio.Event()
         self._kept = 0
         self._asked_for = 0
-        self._opened = False
-        self._stale = False
+        self._opened = self._stale = False
         self._hurry = asyncio.Event()
         self.draining = False
         self.passage: Passage | None = None

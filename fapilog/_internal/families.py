@@ -100,6 +100,11 @@ def _up(worker: WorkerStatistics) -> float | None:
     return None if worker.closed else 0
 
 
+def _info(worker: WorkerStatistics) -> Samples:
+    identity = worker.identity
+    return [((identity.service, identity.env, worker.role), 1 if worker.alive else None)]
+
+
 COUNTER, GAUGE = CounterMetricFamily, GaugeMetricFamily
 FAMILIES = (
     Family(
@@ -154,6 +159,14 @@ FAMILIES = (
         ("sink",),
         "bytes",
     ),
+    Family(
+        GAUGE,
+        "fapilog_sink_backlog_capacity_bytes",
+        "The most that may wait for the sink.",
+        _by_sink(lambda sink: sink.backlog_capacity),
+        ("sink",),
+        "bytes",
+    ),
     Family(GAUGE, "fapilog_sink_up", "Whether the last try succeeded.", _by_sink(lambda sink: sink.up), ("sink",)),
     Family(
         GAUGE, "fapilog_worker_up", "Whether a process holds the slot; 0 if the last one died and has no successor.", _one(_up)
@@ -165,6 +178,14 @@ FAMILIES = (
         _one(lambda worker: worker.started if worker.alive else None),
         unit="seconds",
     ),
+    Family(
+        GAUGE,
+        "fapilog_worker_heartbeat_time_seconds",
+        "When the process's worker thread last showed that it runs, since the epoch.",
+        _one(lambda worker: worker.heartbeat),
+        unit="seconds",
+    ),
+    Family(GAUGE, "fapilog_worker_info", "What the process is: always 1.", _info, ("service", "env", "role")),
     Family(
         COUNTER, "fapilog_worker_restarts_total", "Processes that held the slot before.", _one(lambda worker: worker.restarts)
     ),
@@ -187,6 +208,13 @@ FAMILIES = (
         "Events that the journal had no room for any more before the sink had them.",
         _by_sink(lambda sink: sink.unprotected),
         ("sink",),
+    ),
+    Family(
+        GAUGE,
+        "fapilog_journal_capacity_bytes",
+        "The size of the process's journal; 0 if it has none.",
+        _one(lambda worker: worker.journal_bytes),
+        unit="bytes",
     ),
     Family(
         COUNTER, "fapilog_lost_events_total", "Events that were under way when a process died.", _one(lambda worker: worker.lost)

@@ -59,6 +59,8 @@ def worker_statistics(seen: Seen) -> WorkerStatistics:
         queue_capacity=gauges.capacity if alive else None,
         queue_peak=gauges.peak if alive else None,
         sinks={name: _sink(name, books, seen) for name, books in totals.sinks.items()},
+        journal_bytes=gauges.journal_bytes if alive else None,
+        heartbeat=record.updated if alive and gauges.beats else None,
     )
 
 
@@ -77,6 +79,7 @@ def _sink(name: str, books: SinkCounts, seen: Seen) -> SinkTotals:
         backlog_bytes=gauges.backlog_bytes.get(name) if seen.alive else None,
         up=gauges.up.get(name) if seen.alive else None,
         unprotected=books.unprotected,
+        backlog_capacity=gauges.backlog_capacity.get(name) if seen.alive else None,
     )
 
 

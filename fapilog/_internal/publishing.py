@@ -6,6 +6,7 @@ Invariants:
 1. Nothing raises, and a call with nothing new to say costs a few microseconds.
 2. A control is obeyed from the next call on, and until its time is over: only by a process that calls here again and again.
 3. Of two moments the later one is what stands there in the end, whichever threads and signal handlers publish.
+4. What a process says that calls here again and again is never older than `BEAT_EVERY` and a call: others see that it runs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fapilog._internal.records import Counts, Gauges
 
 LOOK_EVERY = 0.25  # seconds
+BEAT_EVERY = 5.0
 
 
 class Publisher:
@@ -59,8 +61,8 @@ class Publisher:
         self._active = frozenset(active)
         self._counted = counted
         self._said: tuple[Counts, Gauges, bool] | None = None
-        self._looked_at = float("-inf")
-        self._busy = self._again = self._closed = False
+        self._looked_at = self._put_at = float("-inf")
+        self._busy = self._again = self._closed = self._beats = False
         self._controls: list[controls.Control] = []
         self._heard: bytes | None = None
 
@@ -73,7 +75,7 @@ class Publisher:
             closed: Whether the hub has ended.
             obey: Whether this will be called again soon, so that what is asked for can be over in time.
         """
-        self._closed = closed
+        self._closed, self._beats = closed, obey and not closed
         if self._busy:  # by another thread, or by what this signal handler has interrupted: it does it once more
             self._again = True
             return
@@ -95,18 +97,20 @@ class Publisher:
 
     def _publish(self, oldest_counted: int) -> None:
         # The moment is taken by whoever is to write it: of two writers the later one would else show the earlier moment.
-        closed = self._closed
+        closed, beats = self._closed, self._beats
         said = (*moment(self._queue, self._books, self._active, oldest_counted), closed)
-        if said == self._said:
-            return
         life, gauges, _ = said
+        gauges.beats = beats
+        now = time.monotonic()
+        if said == self._said and not (beats and now >= self._put_at + BEAT_EVERY):
+            return
         life = life if self._counted is None else since(life, self._counted)
         identity = self._queue.identity
         record = replace(self._record, life=life, gauges=gauges, closed=closed, updated=time.time())
         record.service, record.env = shown(identity.service), shown(identity.env)
         for _ in range(1 + closed):  # nobody mends the row of a process that is gone: both halves say it
             self._row.put(record)
-        self._said = said
+        self._said, self._put_at = said, now
 
     def _obey(self, *, obey: bool) -> None:
         """Give the gates what is asked for now, until its time is over."""

@@ -102,6 +102,9 @@ class Gauges:
         peak: The most that ever waited at once.
         backlog_bytes: What waits, by sink.
         up: Whether the last try succeeded, by sink.
+        backlog_capacity: The most that may wait, by sink.
+        journal_bytes: The size of the journal's ring; 0 if there is no journal.
+        beats: Whether this is written anew again and again, changed or not.
     """
 
     depth: Count = 0
@@ -109,6 +112,9 @@ class Gauges:
     peak: Count = 0
     backlog_bytes: dict[Text, Count] = field(default_factory=dict)
     up: dict[Text, bool] = field(default_factory=dict)
+    backlog_capacity: dict[Text, Count] = field(default_factory=dict)
+    journal_bytes: Count = 0
+    beats: bool = False
 
 
 @dataclass(slots=True)

@@ -58,16 +58,22 @@ def moment(
     life = Counts(logged=logged, accepted=put, refused=refused, filtered=route.filtered)
     life.recovered, life.lost = queue.of_dead.recovered, queue.of_dead.lost
     life.levels = _levels(put, debug, warning, error, critical, none)
-    gauges = Gauges(put - taken, queue.capacity, peak)
+    gauges = Gauges(put - taken, queue.capacity, peak, journal_bytes=_ring_bytes(queue))
     for name, books in list(all_books.items()):
         key = shown(name)
         if name in active:
             life.sinks[key] = _counts(books, put - taken + uncounted, uncounted)
             gauges.backlog_bytes[key] = books.backlog_bytes
+            gauges.backlog_capacity[key] = books.backlog_capacity
             gauges.up[key] = books.up
         else:
             life.sinks[key] = _counts(books, 0, 0)
     return life, gauges
+
+
+def _ring_bytes(queue: LineQueue) -> int:
+    journal = queue.journal
+    return 0 if journal is None else journal.owner.ring_bytes
 
 
 def _levels(put: int, debug: int, warning: int, error: int, critical: int, none: int) -> dict[str, int]:

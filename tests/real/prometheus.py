@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 LIMIT_S = 30.0
 CONFIG = """
-global: {{scrape_interval: {every}, scrape_timeout: {every}}}
+global: {{scrape_interval: {every}, scrape_timeout: {every}, evaluation_interval: {every}}}
+rule_files: {rules}
 scrape_configs:
 - job_name: app
   metrics_path: {path}
@@ -33,16 +35,19 @@ class Prometheus:
         folder: For its data and its log.
         port: Of the target, on 127.0.0.1.
         path: Of the metrics there.
-        every: Time between scrapes.
+        every: Time between scrapes, and between two looks at the rules.
+        rules: A file of them.
     """
 
-    def __init__(self, folder: Path, port: int, path: str = "/metrics", every: str = "250ms") -> None:
+    def __init__(self, folder: Path, port: int, path: str = "/metrics", every: str = "250ms", rules: Path | None = None) -> None:
         self.folder = folder
         self.folder.mkdir()
         self.log = folder / "prometheus.log"
         self._reserved = ReservedPort()
         self.url = f"http://127.0.0.1:{self._reserved.number}"
-        (folder / "prometheus.yml").write_text(CONFIG.format(every=every, port=port, path=path))
+        (folder / "prometheus.yml").write_text(
+            CONFIG.format(every=every, port=port, path=path, rules=json.dumps([str(rules)] if rules else []))
+        )
 
     def __enter__(self) -> Self:
         with self.log.open("wb") as log:
@@ -89,6 +94,19 @@ class Prometheus:
             assert key not in found, f"two series have the same labels: {labels}"
             found[key] = float(each["value"][1])
         return found
+
+    def series(self, query: str) -> list[dict[str, str]]:
+        """Return the labels of all that *query* finds now."""
+        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=LIMIT_S)
+        assert answer.status_code == 200, answer.text
+        return [each["metric"] for each in answer.json()["data"]["result"]]
+
+    def alerts(self) -> dict[str, list[dict[str, str]]]:
+        """Return the labels of what every rule has to say now, be it that its time is not over; each rule is in order."""
+        groups = httpx.get(f"{self.url}/api/v1/rules", timeout=LIMIT_S).raise_for_status().json()["data"]["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        assert {rule["health"] for rule in rules} <= {"ok", "unknown"}, [rule.get("lastError") for rule in rules]
+        return {rule["name"]: [alert["labels"] for alert in rule["alerts"]] for rule in rules}
 
     def one(self, query: str) -> float:
         """Return the one value now; 0 if there is none."""
