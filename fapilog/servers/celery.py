@@ -13,17 +13,22 @@ Invariants:
 4. Celery neither takes handlers from the root logger nor puts its own there. Its loggers, and those of `get_task_logger()`, are
    let through by `--loglevel`; of ours only a rule that names the logger decides too.
 5. What is bound in the course of a task is unbound when it ends, also what its code has left.
+6. A soft time limit that comes in the middle of a log call, which does not raise, comes again until it finds the task's own code.
 
 A receiver that raises is logged by Celery and does no more harm; none of these is to raise.
 """
 
 from __future__ import annotations
 
+import _thread
 import copy
 import logging
 import logging.handlers
 import os
 import signal
+import sys
+import threading
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +47,12 @@ from fapilog.stdlib import HubHandler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import FrameType
 
 _LOGGERS = ("celery", "multiprocessing")  # the second is billiard's, which does not propagate
 _PREFORK = ALIASES["prefork"]
 _NOTES_DEATHS = "fapilog_notes_deaths"
+_AGAIN = 0.001  # seconds until a soft time limit that came in a log call comes again
 
 
 class _Process:
@@ -212,6 +219,7 @@ def leave_parent(**_: Any) -> None:
 
 def enter_task(task_id: Any = None, task: Any = None, **_: Any) -> None:
     """Bind what every event in the course of a task has."""
+    _heed_soft_limit()
     _around.set((get_contextvars(), _around.get()))
     bind_contextvars(task_id=task_id, task=task.name)
     if task.request.retries:
@@ -227,3 +235,26 @@ def leave_task(**_: Any) -> None:
     _around.set(outer)
     clear_contextvars()
     bind_contextvars(**before)
+
+
+def _heed_soft_limit() -> None:
+    """Put ours in the place of the handler by which billiard raises `SoftTimeLimitExceeded`, which it sets after all hooks."""
+    pool = sys.modules.get("billiard.pool")
+    if pool is not None and signal.getsignal(pool.SIG_SOFT_TIMEOUT) is pool.soft_timeout_sighandler:
+        signal.signal(pool.SIG_SOFT_TIMEOUT, _soft_limit)
+
+
+def _soft_limit(number: int, frame: FrameType | None) -> None:
+    inner = frame
+    while inner is not None:
+        if str(inner.f_globals.get("__name__")).startswith("fapilog."):
+            # The plain module: `threading.Thread` takes locks that what is interrupted here may hold.
+            _thread.start_new_thread(_come_again, (number,))
+            return
+        inner = inner.f_back
+    sys.modules["billiard.pool"].soft_timeout_sighandler(number, frame)
+
+
+def _come_again(number: int) -> None:
+    time.sleep(_AGAIN)
+    signal.pthread_kill(threading.main_thread().ident or 0, number)

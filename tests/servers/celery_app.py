@@ -96,6 +96,13 @@ def hang_deaf(n: int) -> None:
 
 
 @app.task
+def perish(n: int) -> None:
+    """Tell, and be killed at once, before anything of it can have been delivered."""
+    tell(n)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
 def chat(n: int) -> None:
     """Log without a pause until the soft time limit."""
     from celery.exceptions import SoftTimeLimitExceeded
@@ -107,6 +114,7 @@ def chat(n: int) -> None:
             logged += 1
     except SoftTimeLimitExceeded:
         log.info("interrupted", n=n, logged=logged)
+        tell(n)
 
 
 if __name__ == "__main__":
