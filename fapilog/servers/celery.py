@@ -8,8 +8,8 @@ Invariants:
 1. `install()` only connects to Celery's signals: a web process that imports the app to send tasks is not changed by it.
 2. The parent of a prefork pool never has a thread of ours while it forks: it writes synchronously, as worker 0. With every other
    pool the process that is started runs the tasks, and is a worker like any other.
-3. A child of the pool drains in `worker_process_shutdown`, the only door there is: billiard ends it by `os._exit()`. A signal that
-   tells it a second time to end waits for that; the first has made the default its disposition.
+3. A child of the pool drains in `worker_process_shutdown`, the only door there is: billiard ends it by `os._exit()`. A signal
+   that tells it a second time to end waits for that; the first has made the default its disposition.
 4. Celery neither takes handlers from the root logger nor puts its own there. Its loggers, and those of `get_task_logger()`, are
    let through by `--loglevel`; of ours only a rule that names the logger decides too.
 5. What is bound in the course of a task is unbound when it ends, also what its code has left.
@@ -140,7 +140,7 @@ class _Handler(HubHandler):
 
 
 def _with_fields(record: logging.LogRecord, told: dict[str, Any]) -> logging.LogRecord:
-    """Return the record with the task's id, name and run time; not its arguments, which Celery's own text does not show either."""
+    """Return the record with the task's id, name and run time; not its arguments: Celery's text does not show them either."""
     record = copy.copy(record)
     del record.__dict__["data"]
     record.task_id, record.task = told["id"], told.get("name")
@@ -169,7 +169,7 @@ def _forks(pool: Any) -> bool:
 def watch_pool(sender: Any = None, **_: Any) -> None:
     """Leave a note about each child of the pool that dies, for the next one in its slot; the worker is up."""
     _Process.starting = False
-    pool = getattr(getattr(sender, "pool", None), "_pool", None)
+    pool: Any = getattr(getattr(sender, "pool", None), "_pool", None)
     before = getattr(pool, "on_process_down", None)
     if coordinator.state.role != "master" or not hasattr(pool, "on_process_down") or hasattr(before, _NOTES_DEATHS):
         return
@@ -191,7 +191,7 @@ def note_death(process: Any) -> None:
 
 
 def enter_child(**_: Any) -> None:
-    """Start the hub of a child of the pool, with an empty context; the pool `solo` sends the same signal in the process itself."""
+    """Start the hub of a child of the pool, with an empty context; the pool `solo` sends the same signal, and has no children."""
     if os.getpid() == _Process.parent:
         return
     _Process.starting = False
