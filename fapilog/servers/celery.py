@@ -33,6 +33,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from billiard.common import TERM_SIGNAL
+from billiard.util import Finalize
 from celery import signals
 from celery.concurrency import ALIASES
 from celery.utils.log import ColorFormatter
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
-_LOGGERS = ("celery", "multiprocessing")  # the second is billiard's, which does not propagate
+_MULTIPROCESSING = "multiprocessing"  # billiard's logger, which does not propagate
 _PREFORK = ALIASES["prefork"]
 _NOTES_DEATHS = "fapilog_notes_deaths"
 _AGAIN = 0.001  # seconds until a soft time limit that came in a log call comes again
@@ -88,6 +89,7 @@ def install() -> None:
         (signals.worker_process_init, enter_child),
         (signals.worker_process_shutdown, leave_child),
         (signals.worker_shutdown, leave_parent),
+        (signals.beat_embedded_init, enter_beat),
         (signals.task_prerun, enter_task),
         (signals.task_postrun, leave_task),
     ):
@@ -102,11 +104,12 @@ def set_up_logging(loglevel: int, logfile: Any = None, format: str = "", **_: An
         SystemExit: A `FAPILOG_*` setting is wrong.
     """
     configure_or_exit()
-    for name in _LOGGERS:
+    billiards = loglevel if os.environ.get("MP_LOG") else logging.ERROR  # as Celery has it
+    for name, level in (("celery", loglevel), (_MULTIPROCESSING, billiards)):
         logger = logging.getLogger(name)
+        logger.setLevel(level)
         if not any(isinstance(each, _Handler) for each in logger.handlers):
             logger.addHandler(_Handler())
-    logging.getLogger("celery").setLevel(loglevel)
     if logfile:
         _write_too(logfile, format, loglevel)
 
@@ -207,6 +210,11 @@ def leave_child(**_: Any) -> None:
         coordinator.drain()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def enter_beat(**_: Any) -> None:
+    """Arm the door of the process that `--beat` forks, which ends by `os._exit()` after billiard's own finalizers."""
+    Finalize(None, coordinator.drain, exitpriority=0)
 
 
 def leave_parent(**_: Any) -> None:
