@@ -366,10 +366,10 @@ def test_a_restart_by_hangup(tmp_path) -> None:
         worker.signal(signal.SIGHUP)
         wait_until(lambda: worker_says(tmp_path, " ready.") == 2, "it is up again")
         send(tmp_path, "work", 10, 20)
-        worker.has_told(20 * STEPS)
+        # Celery may run a task once more that it had not acknowledged when it was told to start anew.
+        wait_until(lambda: {n for n, step, _ in told(tmp_path) if step == STEPS - 1} == set(range(20)), "all tasks are done")
         assert worker.stop() == 0
     by_worker = check_told(tmp_path)
-    assert complete(tmp_path) == 20
     assert {number: len(found) for number, found in by_worker.items()} == {0: 2, 1: 2, 2: 2}
     assert not by_life(tmp_path, "fapilog.worker_died")
 
