@@ -63,11 +63,13 @@ class _Process:
     Attributes:
         parent: The process that was started as a worker, if this is it or a fork of it.
         starting: Whether that is still on its way up.
+        pool: billiard's, of which that is the parent.
         logfile: What writes its `--logfile`.
     """
 
     parent = 0
     starting = True
+    pool: Any = None
     logfile: logging.Handler | None = None
 
 
@@ -174,6 +176,7 @@ def watch_pool(sender: Any = None, **_: Any) -> None:
     _Process.starting = False
     pool: Any = getattr(getattr(sender, "pool", None), "_pool", None)
     before = getattr(pool, "on_process_down", None)
+    _Process.pool = pool
     if coordinator.state.role != "master" or not hasattr(pool, "on_process_down") or hasattr(before, _NOTES_DEATHS):
         return
 
@@ -220,6 +223,8 @@ def enter_beat(**_: Any) -> None:
 def leave_parent(**_: Any) -> None:
     """Enter the children that died and have no successor, and drain the hub of the process that was started."""
     if coordinator.spec is not None and coordinator.state.role == "master":
+        for process in getattr(_Process.pool, "_pool", ()):  # those that were reaped while the pool was closed
+            note_death(process)
         recover_all(coordinator.spec, route.accept)
         ledger.bury(coordinator.spec.run_dir(), route.accept)
     coordinator.drain()
