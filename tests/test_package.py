@@ -88,7 +88,7 @@ fapilog.cli
 fapilog.__main__
 fapilog.testing
 fapilog.servers.setup
-fapilog.servers.gunicorn fapilog.servers.uvicorn
+fapilog.servers.gunicorn fapilog.servers.uvicorn fapilog.servers.celery
 fapilog.servers.gunicorn_logger
 fapilog.gunicorn_conf
 """
@@ -106,6 +106,7 @@ NOT_LOADED = [
     "typer",
     "gunicorn",
     "uvicorn",
+    "celery",
     "rich",
 ]
 
