@@ -59,6 +59,7 @@ fapilog._internal.worker fapilog._internal.built_in
 fapilog._internal.recovery fapilog._internal.insurance
 fapilog._internal.queue fapilog._internal.hub
 fapilog._internal.state fapilog._internal.access fapilog.stdlib
+fapilog._internal.access_records
 fapilog._internal.starting fapilog._internal.levels
 fapilog._internal.capture
 fapilog.coordinator

@@ -26,8 +26,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fapilog._internal.capture import UVICORN_ACCESS as ACCESS
-from fapilog._internal.capture import is_access_record, log_access_record
+from fapilog._internal.access_records import UVICORN as ACCESS
+from fapilog._internal.access_records import is_access_record, log_access_record
 from fapilog.asgi import FapilogMiddleware
 from fapilog.coordinator import coordinator
 from fapilog.servers.setup import configure_or_exit, echo
