@@ -89,7 +89,7 @@ fapilog.cli
 fapilog.__main__
 fapilog.testing
 fapilog.servers.setup
-fapilog.servers.gunicorn fapilog.servers.uvicorn
+fapilog.servers.gunicorn fapilog.servers.uvicorn fapilog.servers.hypercorn fapilog.servers.granian
 fapilog.servers.gunicorn_logger
 fapilog.gunicorn_conf
 """

@@ -1,0 +1,67 @@
+"""
+granian: ASGI, WSGI and RSGI, one worker and several; whoever set up and where.
+
+`make test` runs one cell of each row and column, `make matrix` all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from fapilog.servers import granian
+from tests.programs.running import living, wait_until
+from tests.servers.harness import BARE, check_visits
+from tests.servers.others import Granian
+
+VISITS = 60
+OURS = ("--log-config", str(granian.LOG_CONFIG_FILE))
+#: Where set-up happens, more of the command line, and whether there is an access event for each request (ASGI, WSGI).
+SET_UPS: dict[str, tuple[str, tuple[str, ...], bool]] = {
+    "app": ("app", (), True),
+    "plain": ("plain", (), False),
+    "environment": ("", (), False),
+    "log_config": ("", OURS, True),
+    "log_config and app": ("app", OURS, True),
+}
+SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT}
+WORKERS = (1, 4)
+INTERFACES = ("asgi", "asginl", "wsgi")
+REPRESENTATIVE = {("asgi", 4, "log_config", "TERM"), ("wsgi", 1, "environment", "TERM")}
+CELLS = [
+    pytest.param(*cell, id="-".join(map(str, cell)), marks=() if cell in REPRESENTATIVE else pytest.mark.matrix)
+    for cell in product(INTERFACES, WORKERS, SET_UPS, SIGNALS)
+    if cell[0] == "asgi" or cell[3] == "TERM"
+]
+APPS = {"asgi": "apps:api", "asginl": "apps:api", "wsgi": "apps:wsgi"}
+
+
+def test_the_file_and_the_dict() -> None:
+    """They say the same."""
+    assert json.loads(granian.LOG_CONFIG_FILE.read_text()) == granian.log_config()
+
+
+@pytest.mark.parametrize(("interface", "workers", "set_up", "ending"), CELLS)
+def test_servers_end_by_a_signal(tmp_path, interface, workers, set_up, ending):
+    """Every event once, the exit code is granian's own, no process is left; the main process is worker 0, or not ours at all."""
+    at_import, options, requests = SET_UPS[set_up]
+    if interface == "wsgi" and not options:
+        requests = False  # `apps:wsgi` has no middleware
+
+    with Granian(
+        tmp_path, *options, app=APPS[interface], interface=interface, workers=workers, FAPILOG_TEST_SETUP=at_import
+    ) as server:
+        visits = server.meet_workers()
+        visits.send(VISITS)
+        code = server.stop(SIGNALS[ending])
+
+        assert code == 0
+        found = check_visits(tmp_path, visits, requests=requests)
+        assert sorted(found[pid].worker for pid in visits.pids) == list(range(1, workers + 1))
+        others = {pid: life.worker for pid, life in found.items() if pid not in visits.pids}
+        assert others == ({server.pid: 0} if options else {})

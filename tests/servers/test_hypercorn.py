@@ -1,0 +1,76 @@
+"""
+hypercorn: in its own process, one worker, several; whoever set up and where.
+
+`make test` runs one cell of each row and column, `make matrix` all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from itertools import product
+
+import pytest
+
+from fapilog.servers import hypercorn
+from tests.programs.running import lives, wait_until
+from tests.servers.harness import BARE, WORK, check_visits, wait_for_file
+from tests.servers.others import Hypercorn
+from tests.servers.test_server_logs import count, filed
+
+VISITS = 60
+OURS = ("--log-config", f"json:{hypercorn.LOG_CONFIG_FILE}")
+#: Where set-up happens, more of the command line, and whether there is an access event for each request.
+SET_UPS: dict[str, tuple[str, tuple[str, ...], bool]] = {
+    "app": ("app", (), True),
+    "plain": ("plain", (), False),
+    "lifespan": ("lifespan", (), False),
+    "environment": ("", (), False),
+    "log_config": ("", OURS, True),
+    "log_config and app": ("app", OURS, True),
+}
+SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT}
+WORKERS = (0, 1, 4)
+REPRESENTATIVE = {(4, "log_config", "TERM"), (0, "app", "TERM")}
+CELLS = [
+    pytest.param(*cell, id="-".join(map(str, cell)), marks=() if cell in REPRESENTATIVE else pytest.mark.matrix)
+    for cell in product(WORKERS, SET_UPS, SIGNALS)
+]
+
+
+def test_the_file_and_the_dict() -> None:
+    """They say the same."""
+    assert json.loads(hypercorn.LOG_CONFIG_FILE.read_text()) == hypercorn.log_config()
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(("workers", "ending"), list(product(WORKERS, SIGNALS)))
+def test_exit_codes_without_us(tmp_path, workers, ending):
+    """They are what the other tests take them for."""
+    (tmp_path / "bare.py").write_text(BARE)
+
+    with Hypercorn(tmp_path, app=f"{tmp_path}/bare:api", workers=workers) as server:
+        server.meet_workers()
+
+        assert server.stop(SIGNALS[ending]) == 0
+
+
+@pytest.mark.parametrize(("workers", "set_up", "ending"), CELLS)
+def test_servers_end_by_a_signal(tmp_path, workers, set_up, ending):
+    """Every event once, although the parent terminates all workers when the first has ended; the exit code is hypercorn's own."""
+    at_import, options, requests = SET_UPS[set_up]
+
+    with Hypercorn(tmp_path, *options, workers=workers, FAPILOG_TEST_SETUP=at_import) as server:
+        visits = server.meet_workers()
+        visits.send(VISITS)
+        code = server.stop(SIGNALS[ending])
+
+        assert code == 0
+        found = check_visits(tmp_path, visits, requests=requests)
+        assert sorted(found[pid].worker for pid in visits.pids) == list(range(1, server.workers + 1))
+        assert set(found) == visits.pids
+        assert (server.pid in found) == (workers == 0)
+        own = [line["event"] for life in found.values() for line in life.lines if line["logger"] == "hypercorn.error"]
+        assert len(own) == (server.workers if at_import or options else len(own))
+        assert all(event.startswith("Running on") for event in own)
