@@ -25,7 +25,7 @@ from fapilog._internal.exchange import SERVER_ERROR, Exchange, Middleware
 from fapilog.coordinator import coordinator
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
@@ -52,6 +52,9 @@ class FapilogMiddleware(Middleware):
     Arguments: an ASGI application (FastAPI and Starlette take the class in `add_middleware()`, which is what
     `configure_logging(app=app)` does), and ``access=`` and ``exclude=`` as `Middleware` has them.
     """
+
+    def __init__(self, app: App, *, access: bool | None = None, exclude: Iterable[str] = ()) -> None:
+        super().__init__(app, access=access, exclude=exclude)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope."""

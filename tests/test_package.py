@@ -31,7 +31,7 @@ fapilog._internal.flat
 fapilog._internal.native fapilog._internal.owner fapilog._internal.exceptions fapilog._internal.kin
 fapilog.typing fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
 fapilog._internal.arbiter fapilog._internal.settling fapilog._internal.chain fapilog._internal.sampling fapilog._internal.gates
-fapilog._internal.standard fapilog._internal.tracing
+fapilog._internal.standard fapilog._internal.tracing fapilog._internal.dirty
 fapilog._internal.route fapilog._internal.formatting
 fapilog._internal.claim fapilog._internal.executor fapilog._internal.rundir fapilog._internal.filelock
 fapilog._internal.compressor

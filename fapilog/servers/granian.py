@@ -19,15 +19,17 @@ before it imports the application. Forked, a worker has the main process's frame
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fapilog._internal.access_records import GRANIAN as ACCESS
 from fapilog._internal.exchange import logs_access
 from fapilog.coordinator import coordinator
 from fapilog.servers.setup import RecordsHandler, configure_or_exit, frames_above
+
+if TYPE_CHECKING:
+    import logging
 
 LOG_CONFIG_FILE = Path(__file__).with_name("granian_log_config.json")
 _UP = "Started worker-"  # said by a worker; the main process says nothing of the kind, its errors are always on stderr

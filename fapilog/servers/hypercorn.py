@@ -7,8 +7,8 @@ a configuration of one's own ``config.logconfig_dict = fapilog.servers.hypercorn
 Invariants:
 
 1. Each request has one access event: the middleware's where the application has it, else what hypercorn's access line tells,
-   which is all of it but a `request_id` that the request did not bring. hypercorn writes access lines where `--access-logfile` asks
-   for them; here they are asked for, unless `FAPILOG_ACCESS_LOG` is false.
+   which is all of it but a `request_id` that the request did not bring. hypercorn writes access lines where `--access-logfile`
+   asks for them; here they are asked for, unless `FAPILOG_ACCESS_LOG` is false.
 2. The level of hypercorn's own lines is its `--log-level`.
 3. A worker drains however it ends: by itself, or by the SIGTERM that the parent sends to all others as soon as one has ended
    (`lifecycle.guard_signals`). The parent logs nothing and is no process of ours.
@@ -32,7 +32,7 @@ _UP = "Running on"
 
 
 def log_config() -> dict[str, Any]:
-    """Return a dict for `hypercorn.Config.logconfig_dict`: hypercorn's own logs and one access event a request, through the hub."""
+    """Return a dict for `Config.logconfig_dict`: hypercorn's own logs and one access event a request, through the hub."""
     return {
         "version": 1,
         "disable_existing_loggers": False,

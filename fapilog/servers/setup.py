@@ -70,7 +70,7 @@ class RecordsHandler(HubHandler):
 
 
 def frames_above() -> Iterator[FrameType]:
-    """Tell the frames above the caller, the nearest first: where a server hands over no object of its own, who is calling decides."""
+    """Tell the frames above the caller, the nearest first: to a factory that a server hands nothing, who is calling says it."""
     frame = sys._getframe(2)  # noqa: SLF001 - as the standard library's logging does
     while frame is not None:
         yield frame

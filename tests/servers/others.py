@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from tests.servers.harness import HERE, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
-APPS_API = "apps:__getattr__('api')"  # hypercorn evaluates the name in the module's dict, where `api` is not before it is asked for
+#: hypercorn evaluates the name in the module's dict, where `api` is not before it is asked for.
+APPS_API = "apps:__getattr__('api')"
 
 
 class Hypercorn(Server):

@@ -7,16 +7,13 @@ granian: ASGI, WSGI and RSGI, one worker and several; whoever set up and where.
 from __future__ import annotations
 
 import json
-import os
 import signal
 from itertools import product
-from pathlib import Path
 
 import pytest
 
 from fapilog.servers import granian
-from tests.programs.running import living, wait_until
-from tests.servers.harness import BARE, check_visits
+from tests.servers.harness import check_visits
 from tests.servers.others import Granian
 
 VISITS = 60

@@ -7,17 +7,14 @@ hypercorn: in its own process, one worker, several; whoever set up and where.
 from __future__ import annotations
 
 import json
-import os
 import signal
 from itertools import product
 
 import pytest
 
 from fapilog.servers import hypercorn
-from tests.programs.running import lives, wait_until
-from tests.servers.harness import BARE, WORK, check_visits, wait_for_file
+from tests.servers.harness import BARE, check_visits
 from tests.servers.others import Hypercorn
-from tests.servers.test_server_logs import count, filed
 
 VISITS = 60
 OURS = ("--log-config", f"json:{hypercorn.LOG_CONFIG_FILE}")
