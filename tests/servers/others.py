@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import product
 from typing import TYPE_CHECKING
 
-from tests.servers.harness import HERE, Server
+import orjson
+
+from tests.servers.harness import HERE, STEPS, Server, Visits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,3 +67,14 @@ class Granian(Server):
             return ["--host", "127.0.0.1", "--port", str(port)]
 
         super().__init__(command, folder, settings, workers, listen, inherits=False)
+
+
+def taken_slowly(folder: Path) -> Counter[tuple[int, int, int]]:
+    """Return how often the sink of `slow_app` has taken the event of each visit, step and process."""
+    lines = [orjson.loads(line) for path in folder.glob("slow.*") for line in path.read_bytes().splitlines()]
+    return Counter((line["n"], line["step"], line["pid"]) for line in lines if line["event"] == "work")
+
+
+def all_of(visits: Visits) -> Counter[tuple[int, int, int]]:
+    """Return the same for what *visits* must have left."""
+    return Counter((n, step, pid) for (n, pid), step in product(visits.answers.items(), range(STEPS)))

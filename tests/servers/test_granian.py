@@ -14,7 +14,7 @@ import pytest
 
 from fapilog.servers import granian
 from tests.servers.harness import check_visits
-from tests.servers.others import Granian
+from tests.servers.others import Granian, all_of, taken_slowly
 
 VISITS = 60
 OURS = ("--log-config", str(granian.LOG_CONFIG_FILE))
@@ -62,3 +62,19 @@ def test_servers_end_by_a_signal(tmp_path, interface, workers, set_up, ending):
         assert sorted(found[pid].worker for pid in visits.pids) == list(range(1, workers + 1))
         others = {pid: life.worker for pid, life in found.items() if pid not in visits.pids}
         assert others == ({server.pid: 0} if options else {})
+
+
+@pytest.mark.matrix
+def test_a_slow_sink(tmp_path):
+    """Each worker delivers all that its slow sink has to take."""
+    settings = {"FAPILOG_TEST_SLOW": str(tmp_path), "FAPILOG_DRAIN_TIMEOUT": "30"}
+    with Granian(tmp_path, app="slow_app:api", workers=4, **settings) as server:
+        visits = server.meet_workers()
+        visits.send(VISITS)
+        before = taken_slowly(tmp_path).total()
+        code = server.stop()
+
+        assert code == 0
+        assert before < all_of(visits).total()
+        assert taken_slowly(tmp_path) == all_of(visits)
+        check_visits(tmp_path, visits)
