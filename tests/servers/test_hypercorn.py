@@ -7,6 +7,7 @@ hypercorn: in its own process, one worker, several; whoever set up and where.
 from __future__ import annotations
 
 import json
+import os
 import signal
 from itertools import product
 
@@ -87,3 +88,56 @@ def test_a_slow_sink(tmp_path):
         assert before < all_of(visits).total()
         assert taken_slowly(tmp_path) == all_of(visits)
         check_visits(tmp_path, visits)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("set_up", ["app", "log_config"])
+def test_workers_are_replaced_by_sighup(tmp_path, set_up):
+    """Both generations have all their events; the second takes the numbers of the first, which has ended."""
+    at_import, options, _ = SET_UPS[set_up]
+    with Hypercorn(tmp_path, *options, FAPILOG_TEST_SETUP=at_import) as server:
+        visits = server.meet_workers()
+        visits.send(VISITS)
+        first = visits.pids
+        server.signal(signal.SIGHUP)
+        server.gone(first)
+        second = visits.meet(2, first)
+        visits.send(VISITS)
+        code = server.stop()
+
+        assert code == 0
+        found = check_visits(tmp_path, visits)
+        assert {found[pid].worker for pid in first} == {found[pid].worker for pid in second} == {1, 2}
+
+
+@pytest.mark.matrix
+def test_workers_end_after_so_many_requests(tmp_path):
+    """Every event once; replacements use the numbers again."""
+    # hypercorn breaks off requests that come while a worker ends; what status they have is not the subject here.
+    with Hypercorn(tmp_path, *OURS, "--max-requests", "20", FAPILOG_ACCESS_LOG="false") as server:
+        visits = server.meet_workers()
+        visits.send(until=lambda: len(visits.pids) >= 5)
+        code = server.stop()
+
+        assert code == 0
+        found = check_visits(tmp_path, visits, requests=False)
+        assert {found[pid].worker for pid in visits.pids} == {1, 2}
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_process_is_killed(tmp_path, workers):
+    """hypercorn ends with it; the next start delivers what it had logged, and each event is there once."""
+    with Hypercorn(tmp_path, *OURS, workers=workers) as server:
+        visits = server.meet_workers()
+        visits.send(VISITS)
+        victim = min(visits.pids)
+        os.kill(victim, signal.SIGKILL)
+        server.ended()
+        server.nothing_left()
+    with Hypercorn(tmp_path, *OURS, workers=workers) as server:
+        more = server.meet_workers(first=10_000)
+        code = server.stop()
+
+        assert code == 0
+        check_visits(tmp_path, visits, more, killed=[victim])
