@@ -110,7 +110,20 @@ async def drained(lifespan: object) -> None:
     """Drain the hub for an application that has ended, or flush it if others in this process have not."""
     if lifespan in _alive:
         _alive.remove(lifespan)
-    await (coordinator.aflush() if _alive else coordinator.adrain())
+    if _on_asyncio():
+        await (coordinator.aflush() if _alive else coordinator.adrain())
+    elif _alive:  # trio's loop, say: nothing else is to be served when an application shuts down
+        coordinator.flush()
+    else:
+        coordinator.drain()
+
+
+def _on_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Exchange(Exchange):

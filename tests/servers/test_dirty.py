@@ -190,7 +190,9 @@ def test_a_reload(tmp_path):
         assert len(check(tmp_path, server)) >= 2 + 2 * HTTP + 2 * DIRTY
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.matrix)])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.matrix) for number in (signal.SIGTERM, signal.SIGABRT))]
+)
 def test_a_dirty_worker_is_ended(tmp_path, number):
     """Another takes its number; all that it had logged is there once, and its death by SIGKILL is told once, with the signal."""
     with Dirty(tmp_path, *OUR_CONF) as server:
