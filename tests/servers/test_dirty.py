@@ -19,6 +19,7 @@ import pytest
 
 from fapilog.errors import ConfigurationError
 from fapilog.servers import gunicorn as hooks
+from tests._support import process_restored
 from tests.programs.running import Life, lives, living, wait_until
 from tests.servers.dirty_app import STEPS
 from tests.servers.harness import OUR_CONF, Gunicorn, ask, check_turns
@@ -312,5 +313,5 @@ def test_a_gunicorn_without_dirty_workers() -> None:
 
 def test_a_hook_that_cannot_be_composed() -> None:
     """It is refused, by name."""
-    with pytest.raises(ConfigurationError, match="dirty_worker_exit"):
+    with process_restored(), pytest.raises(ConfigurationError, match="dirty_worker_exit"):
         hooks.wrap({"dirty_worker_exit": lambda _worker: None})
