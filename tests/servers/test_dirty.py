@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from itertools import count, product
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 pytest.importorskip("gunicorn.dirty", reason="Gunicorn before 25 has no dirty workers")
+
+#: From Python 3.12 on, Gunicorn 27's dirty arbiter and dirty workers wait for their connections' end when they are to end, also
+#: without us: the master kills the arbiter after `graceful_timeout`, and its workers, whose connection breaks then, end after it.
+ORDERLY = sys.version_info < (3, 12)
+orderly = pytest.mark.skipif(not ORDERLY, reason="Gunicorn's dirty processes do not end by themselves on Python 3.12")
 
 CALLS = 40
 HTTP, DIRTY = 2, 2
@@ -120,7 +126,7 @@ def check(folder: Path, server: Dirty, *, killed: Collection[int] = ()) -> dict[
     asked = Counter((line["n"], life.pid) for life in found.values() for line in life.named("asked"))
     assert asked == Counter(server.asked.items())
     for life in found.values():
-        life.whole(closed=life.pid not in killed)
+        life.whole(closed=life.pid not in killed if ORDERLY or life.named("Starting gunicorn") else None)
     check_turns(folder)
     return found
 
@@ -153,8 +159,8 @@ def test_a_server_with_dirty_workers_ends(tmp_path, number):
         for pid in dirty:
             for event in ("init", "close", "fapilog.worker_started", f"Dirty worker {pid} exiting"):
                 assert len(found[pid].named(event)) == 1
-        for event in (f"Dirty arbiter starting (pid: {arbiter})", f"Dirty arbiter exiting (pid: {arbiter})"):
-            assert len(found[arbiter].named(event)) == 1
+        assert len(found[arbiter].named(f"Dirty arbiter starting (pid: {arbiter})")) == 1
+        assert len(found[arbiter].named(f"Dirty arbiter exiting (pid: {arbiter})")) == ORDERLY
 
 
 @pytest.mark.matrix
@@ -192,7 +198,8 @@ def test_a_reload(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.matrix) for number in (signal.SIGTERM, signal.SIGABRT))]
+    "number",
+    [signal.SIGKILL, *(pytest.param(number, marks=[pytest.mark.matrix, orderly]) for number in (signal.SIGTERM, signal.SIGABRT))],
 )
 def test_a_dirty_worker_is_ended(tmp_path, number):
     """Another takes its number; all that it had logged is there once, and its death by SIGKILL is told once, with the signal."""
@@ -209,10 +216,13 @@ def test_a_dirty_worker_is_ended(tmp_path, number):
         killed = [victim] if number == signal.SIGKILL else []
         found = check(tmp_path, server, killed=killed)
         assert found[heir].path == found[victim].path
-        died = [line for life in found.values() for line in life.named("fapilog.worker_died")]
+        died = [
+            line for life in found.values() for line in life.named("fapilog.worker_died") if ORDERLY or line["dead_pid"] == victim
+        ]
         assert [(line["dead_pid"], line["signal"], line["lost"]) for line in died] == [(pid, "SIGKILL", 0) for pid in killed]
 
 
+@orderly
 @pytest.mark.matrix
 def test_an_action_is_under_way(tmp_path):
     """Gunicorn does not wait for it; what it has logged is there once."""
@@ -245,6 +255,7 @@ def test_an_application_that_does_not_start(tmp_path):
             life.whole()
 
 
+@orderly
 @pytest.mark.matrix
 def test_hooks_of_the_users(tmp_path):
     """Each of them runs once where Gunicorn calls it, also one that is defined after `wrap()`."""
@@ -264,6 +275,7 @@ def test_hooks_of_the_users(tmp_path):
     assert told == Counter(wanted)
 
 
+@orderly
 @pytest.mark.matrix
 def test_files_are_reopened(tmp_path):
     """After SIGUSR1 to the master the dirty arbiter and its workers write to new files."""
