@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from fapilog._internal import capture
 from fapilog._internal.access import CLIENT_LEFT, request_id_from, text
 from fapilog._internal.exchange import SERVER_ERROR, Exchange, Middleware
 from fapilog.coordinator import coordinator
@@ -56,7 +55,6 @@ class FapilogMiddleware(Middleware):
 
     def __init__(self, app: App, *, access: bool | None = None, exclude: Iterable[str] = ()) -> None:
         super().__init__(app, access=access, exclude=exclude)
-        capture.middleware_serves()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope."""
@@ -112,7 +110,20 @@ async def drained(lifespan: object) -> None:
     """Drain the hub for an application that has ended, or flush it if others in this process have not."""
     if lifespan in _alive:
         _alive.remove(lifespan)
-    await (coordinator.aflush() if _alive else coordinator.adrain())
+    if _on_asyncio():
+        await (coordinator.aflush() if _alive else coordinator.adrain())
+    elif _alive:  # trio's loop, say: nothing else is to be served when an application shuts down
+        coordinator.flush()
+    else:
+        coordinator.drain()
+
+
+def _on_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Exchange(Exchange):

@@ -30,7 +30,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from fapilog._internal import arbiter, filelock, lifecycle, native, notes, owner
+from fapilog._internal import arbiter, dirty, filelock, lifecycle, native, notes, owner
 from fapilog._internal.accounting import Reason
 from fapilog._internal.forking import ForkWindow
 from fapilog._internal.gates import gates
@@ -301,6 +301,7 @@ class Coordinator:
         if not hub.synchronous:
             self._guard()
             lifecycle.join_uvicorn(self.adrain)
+            dirty.join_worker(self)
             told = lifecycle.tell_of_signals()
             if told is not None:
                 hub.heed(told)
@@ -342,9 +343,8 @@ class Coordinator:
         filelock.close_inherited()
         if old.role == "master" or arbiter.arbiter_above():
             self.state.role = "child"
-        worker = arbiter.newborn()
-        if worker is not None:
-            arbiter.arm(worker, self)
+        arbiter.arm_newborn(self)
+        dirty.arm_newborn(self)
 
 
 coordinator = Coordinator()

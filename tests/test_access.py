@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import fapilog
-from fapilog._internal.access import Access, log_partly, request_id_from, text
+from fapilog._internal.access import Access, request_id_from, text
+from fapilog._internal.access_records import is_access_record, log_access_record
 from fapilog._internal.gates import gates
 from fapilog.asgi import FapilogMiddleware
 from fapilog.wsgi import FapilogMiddleware as WsgiMiddleware
@@ -54,21 +56,78 @@ def test_the_level_of_access_events(events, rules, logged) -> None:
     """They are of the level INFO, and FAPILOG_LEVEL decides."""
     gates.set(*rules)
     Access("GET", "/", "", "", "", "", "id").log()
-    log_partly("", "GET", "/", 200)
+    log_access_record(record_of("uvicorn.access", ("", "GET", "/", "1.1", 200)))
     assert len(events) == 2 * logged
 
 
-def test_a_servers_own_access_line(events) -> None:
-    """What it tells is under the same names."""
-    log_partly("127.0.0.1", "GET", "/caf%C3%A9%0a?token=abc&a=1", 200)
+def record_of(name: str, args: Any) -> logging.LogRecord:
+    return logging.LogRecord(name, logging.INFO, "", 0, "%s", (args,) if isinstance(args, dict) else args, None)
+
+
+def hypercorns(**atoms: str) -> dict[str, str]:
+    """Return the arguments of hypercorn's access line, which hold more than anybody asked for."""
+    known = {"m": "GET", "U": "/café%41", "q": "token=abc&a=1", "s": "200", "L": "0.001500", "h": "127.0.0.1:4711", "B": "-"}
+    known |= {"{user-agent}i": "curl/7", "{cookie}i": "session=secret", "{aws_secret_access_key}e": "secret"}
+    return known | atoms
+
+
+def granians(**told: Any) -> dict[str, Any]:
+    known = {"addr": "127.0.0.1", "time": "now", "dt_ms": 1.5, "status": 200, "path": "/café%41", "query_string": "token=abc&a=1"}
+    return known | {"method": "GET", "scheme": "http", "protocol": "HTTP/1.1"} | told
+
+
+TOLD = {"method": "GET", "path": "/café%41", "query": "token=***&a=1", "status": 200, "client": "127.0.0.1"}
+OF_HYPERCORN = {**TOLD, "duration_ms": 1.5, "user_agent": "curl/7", "referer": ""}
+OF_GRANIAN = {**TOLD, "duration_ms": 1.5}
+LINES: dict[str, tuple[str, Any, dict[str, Any]]] = {
+    "uvicorn": ("uvicorn.access", ("127.0.0.1:1", "GET", "/caf%C3%A9%2541?token=abc&a=1", "1.1", 200), TOLD),
+    "hypercorn": ("hypercorn.access", hypercorns(), OF_HYPERCORN),
+    "a length": ("hypercorn.access", hypercorns(**{"{content-length}o": "17"}), {**OF_HYPERCORN, "bytes": 17}),
+    "no length": ("hypercorn.access", hypercorns(**{"{content-length}o": "-1"}), OF_HYPERCORN),
+    "HEAD": (
+        "hypercorn.access",
+        hypercorns(m="HEAD", **{"{content-length}o": "17"}),
+        {**OF_HYPERCORN, "method": "HEAD", "bytes": 0},
+    ),
+    "an id": ("hypercorn.access", hypercorns(**{"{x-request-id}i": "id-1"}), {**OF_HYPERCORN, "request_id": "id-1"}),
+    "no id": ("hypercorn.access", hypercorns(**{"{x-request-id}i": "an id"}), OF_HYPERCORN),
+    "the client left": ("hypercorn.access", hypercorns(s="-"), {**OF_HYPERCORN, "status": 499}),
+    "IPv6": ("hypercorn.access", hypercorns(h="::1:4711"), {**OF_HYPERCORN, "client": "::1"}),
+    "a Unix socket": ("hypercorn.access", hypercorns(h="/run/app.sock"), {**OF_HYPERCORN, "client": "/run/app.sock"}),
+    "a referer": ("hypercorn.access", hypercorns(**{"{referer}i": "caf\xc3\xa9"}), {**OF_HYPERCORN, "referer": "café"}),
+    "granian": ("granian.access", granians(), OF_GRANIAN),
+    "WSGI under granian": ("granian.access", granians(path="/caf\xc3\xa9%41"), OF_GRANIAN),
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_servers_own_access_line(events, line) -> None:
+    """What it tells is under the same names; of what else is in its arguments there is nothing."""
+    name, args, told = LINES[line]
+    record = record_of(name, args)
+    assert is_access_record(record)
+    log_access_record(record)
     (event,) = events
-    assert {name: value for name, value in event.items() if name not in HEAD} == {
-        "method": "GET",
-        "path": "/café\n",
-        "query": "token=***&a=1",
-        "status": 200,
-        "client": "127.0.0.1",
-    }
+    assert {name: value for name, value in event.items() if name not in HEAD} == told
+    assert {name: type(value) for name, value in told.items()}.items() <= ACCESS_FIELDS.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("uvicorn.access", ("127.0.0.1:1", "GET")),
+        ("uvicorn.error", ("127.0.0.1:1", "GET", "/", "1.1", 200)),
+        ("hypercorn.access", {"m": "GET"}),
+        ("hypercorn.access", ("GET",)),
+        ("hypercorn.error", hypercorns()),
+        ("granian.access", {"method": "GET"}),
+        ("_granian", granians()),
+        ("app", granians()),
+    ],
+)
+def test_a_line_that_is_no_access_line(name, args) -> None:
+    """The logger and the form of the arguments decide together."""
+    assert not is_access_record(record_of(name, args))
 
 
 @pytest.mark.parametrize("given", ["a", "abc-1.2:3@x+y=z/w_", "A" * 128, b"bytes-1"])

@@ -263,9 +263,16 @@ def test_other_scopes(kind: str) -> None:
     assert [id(each) for each in seen] == [id(each) for each in arguments]
 
 
+def by_hand(coroutine: Any) -> None:
+    """Run a coroutine that waits for nothing, without any loop of asyncio's, as under trio."""
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, by_hand])
 @pytest.mark.parametrize("outcome", ["lifespan.shutdown.complete", "lifespan.shutdown.failed"])
-def test_the_moment_of_the_drain(configure, path, outcome: str) -> None:
-    """After the application's own shutdown and before the server hears of it, whichever way it went."""
+def test_the_moment_of_the_drain(configure, path, outcome: str, run: Any) -> None:
+    """After the application's own shutdown and before the server hears of it, whichever way it went and whatever loop runs."""
     told: list[list[str]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -288,7 +295,7 @@ def test_the_moment_of_the_drain(configure, path, outcome: str) -> None:
         await FapilogMiddleware(app)({"type": "lifespan"}, receive, send)
 
     configure()
-    asyncio.run(main())
+    run(main())
     assert told == [["last", "fapilog.closed"]]
 
 

@@ -31,7 +31,7 @@ fapilog._internal.flat
 fapilog._internal.native fapilog._internal.owner fapilog._internal.exceptions fapilog._internal.kin
 fapilog.typing fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
 fapilog._internal.arbiter fapilog._internal.settling fapilog._internal.chain fapilog._internal.sampling fapilog._internal.gates
-fapilog._internal.standard fapilog._internal.tracing
+fapilog._internal.standard fapilog._internal.tracing fapilog._internal.dirty
 fapilog._internal.route fapilog._internal.formatting
 fapilog._internal.claim fapilog._internal.executor fapilog._internal.rundir fapilog._internal.filelock
 fapilog._internal.compressor
@@ -59,6 +59,7 @@ fapilog._internal.worker fapilog._internal.built_in
 fapilog._internal.recovery fapilog._internal.insurance
 fapilog._internal.queue fapilog._internal.hub
 fapilog._internal.state fapilog._internal.access fapilog.stdlib
+fapilog._internal.access_records
 fapilog._internal.starting fapilog._internal.levels
 fapilog._internal.capture
 fapilog.coordinator
@@ -88,7 +89,7 @@ fapilog.cli
 fapilog.__main__
 fapilog.testing
 fapilog.servers.setup
-fapilog.servers.gunicorn fapilog.servers.uvicorn fapilog.servers.celery
+fapilog.servers.gunicorn fapilog.servers.uvicorn fapilog.servers.hypercorn fapilog.servers.granian fapilog.servers.celery
 fapilog.servers.gunicorn_logger
 fapilog.gunicorn_conf
 """

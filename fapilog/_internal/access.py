@@ -16,7 +16,6 @@ import os
 import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 from fapilog._internal.gates import gates
 from fapilog.logger import processors
@@ -90,19 +89,16 @@ class Access:
         emit(INFO, "info", LOGGER, EVENT, {}, fields, processors)
 
 
-def log_partly(client: str, method: str, target: str, status: Any) -> None:
-    """Log an access event of what a server's own access line tells, under the same names: for a request that nobody else saw."""
-    path, _, query = target.partition("?")
-    fields = {"method": method, "path": unquote(path), "query": query, "status": status, "client": client}
-    if gates.of(LOGGER).level <= INFO:
-        emit(INFO, "info", LOGGER, EVENT, {}, fields, processors)
+def well_formed(request_id: str) -> bool:
+    """Whether a request may choose this id: 1 to 128 of ``A-Za-z0-9_.:@+=/-``."""
+    return _WELL_FORMED.fullmatch(request_id) is not None
 
 
 def request_id_from(header: bytes | str | None) -> str:
     """Return the id that a request came with if it is well formed (1 to 128 of ``A-Za-z0-9_.:@+=/-``), else a new random one."""
     if header:
         given = text(header)
-        if _WELL_FORMED.fullmatch(given):
+        if well_formed(given):
             return given
     return os.urandom(16).hex()
 

@@ -42,14 +42,16 @@ ABORT_HANDLERS = ("handle_abort", "handle_abort_signal")
 _ARMED = "_fapilog_armed"
 
 
-def _frames() -> Iterator[FrameType]:
+def frames() -> Iterator[FrameType]:
+    """Tell the frames above the caller, the nearest first."""
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - as the standard library's logging does
     while frame is not None:
         yield frame
         frame = frame.f_back
 
 
-def _module(frame: FrameType) -> str:
+def module_of(frame: FrameType) -> str:
+    """Return the name of the module whose code *frame* runs."""
     return str(frame.f_globals.get("__name__", ""))
 
 
@@ -58,8 +60,8 @@ def master() -> Any:
     if "gunicorn.arbiter" not in sys.modules:
         return None
     application = None
-    for frame in _frames():
-        module = _module(frame)
+    for frame in frames():
+        module = module_of(frame)
         if module.startswith("gunicorn.workers.") or frame.f_code.co_name == "spawn_worker":
             return None  # a worker, forked from inside the master's stack
         if module.startswith(("gunicorn.app.", "gunicorn.arbiter")):
@@ -72,23 +74,30 @@ def master() -> Any:
 
 def arbiter_above() -> bool:
     """Whether a gunicorn arbiter is up the stack: then a child that is forked now is not its master."""
-    return "gunicorn.arbiter" in sys.modules and any(_module(frame) == "gunicorn.arbiter" for frame in _frames())
+    return "gunicorn.arbiter" in sys.modules and any(module_of(frame) == "gunicorn.arbiter" for frame in frames())
 
 
 def newborn() -> Any:
     """Return the gunicorn worker whose process this fork has just made, else None; for the at-fork hook in the child."""
     if "gunicorn.arbiter" not in sys.modules:
         return None
-    for frame in _frames():
-        if frame.f_code.co_name == "spawn_worker" and _module(frame) == "gunicorn.arbiter":
+    for frame in frames():
+        if frame.f_code.co_name == "spawn_worker" and module_of(frame) == "gunicorn.arbiter":
             return frame.f_locals.get("worker")
     return None
 
 
+def arm_newborn(doors: Doors) -> None:
+    """Arm the gunicorn worker whose process this fork has just made, if it has; for the at-fork hook in the child."""
+    worker = newborn()
+    if worker is not None:
+        arm(worker, doors)
+
+
 def status_of_reaped() -> int | None:
     """Return the status, as of `os.waitpid()`, of the worker that gunicorn is reaping up the stack; its hooks are not told."""
-    for frame in _frames():
-        if frame.f_code.co_name == "reap_workers" and _module(frame) == "gunicorn.arbiter":
+    for frame in frames():
+        if frame.f_code.co_name == "reap_workers" and module_of(frame) in {"gunicorn.arbiter", "gunicorn.dirty.arbiter"}:
             status = frame.f_locals.get("status")
             return status if isinstance(status, int) else None
     return None
@@ -126,10 +135,10 @@ def arm(worker: Any, doors: Doors) -> None:
         if hasattr(worker, "handle_abort_signal"):
             lifecycle.drain_before_abort(doors.drain)
 
-    _also(worker, "init_signals", after=started)
+    also(worker, "init_signals", after=started)
     for name in ABORT_HANDLERS:
         if hasattr(worker, name):
-            _also(worker, name, before=doors.hasten)
+            also(worker, name, before=doors.hasten)
     adopt = getattr(worker.log, "adopt_worker", None)
     if adopt is not None:
         adopt(worker)
@@ -150,10 +159,12 @@ def follow_reopening(log: Any, doors: Doors) -> None:
     """Reopen our files whenever the gunicorn logger *log* reopens its own, which is what gunicorn does on SIGUSR1."""
     if not getattr(log, "reopens_fapilog", False):
         log.reopens_fapilog = True
-        _also(log, "reopen_files", after=doors.reopen)
+        also(log, "reopen_files", after=doors.reopen)
 
 
-def _also(target: Any, name: str, *, before: Callable[[], None] | None = None, after: Callable[[], None] | None = None) -> None:
+def also(
+    target: Any, name: str, *, before: Callable[[], object] | None = None, after: Callable[[], object] | None = None
+) -> None:
     """Let the method *name* of this one object do more."""
     method = getattr(target, name)
 

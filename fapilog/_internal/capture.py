@@ -26,7 +26,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from fapilog._internal import levels
-from fapilog._internal.access import log_partly
+from fapilog._internal.access_records import is_access_record, log_access_record
 from fapilog._internal.gates import gates
 from fapilog._internal.native import delivers
 from fapilog.encoding import safe_text
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WARNINGS = "py.warnings"
-UVICORN_ACCESS = "uvicorn.access"
 _WARNING_TEXT = re.compile(r"(.*?):(\d+): (\w+): (.*?)(\n  .*)?\n?", re.DOTALL)  # `warnings.formatwarning()`
 
 
@@ -141,6 +140,11 @@ def middleware_serves() -> None:
     _capture.middleware = True
 
 
+def has_middleware() -> bool:
+    """Whether our middleware sees this process's requests."""
+    return _capture.middleware
+
+
 def follow_levels() -> None:
     """Let the standard library's loggers let through what `FAPILOG_LEVEL` and `set_level()` want; any thread."""
     levels.follow(gates.effective() if _capture.active else {})
@@ -180,18 +184,6 @@ def _hide_the_sign() -> None:
 
     _capture.replaced[basic_config] = before
     logging.basicConfig = basic_config
-
-
-def is_access_record(record: logging.LogRecord) -> bool:
-    """Whether *record* is an access line of uvicorn's."""
-    return record.name == UVICORN_ACCESS and isinstance(record.args, tuple) and len(record.args) == 5
-
-
-def log_access_record(record: logging.LogRecord) -> None:
-    """Log an access line of uvicorn's by the names of the access event, as far as it tells them."""
-    assert isinstance(record.args, tuple)
-    client, method, target, _, status = record.args
-    log_partly(str(client).rpartition(":")[0], str(method), str(target), status)
 
 
 def _show_warnings() -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.contextvars import bind_contextvars
 
+from fapilog._internal import capture
 from fapilog._internal.access import Access
 from fapilog.coordinator import coordinator
 from fapilog.pipeline import request_route
@@ -62,6 +63,7 @@ class Middleware:
         self.app = app
         self._access = access
         self._exclude = Paths(exclude)
+        capture.middleware_serves()
 
 
 class Paths:

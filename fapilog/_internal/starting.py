@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 INFO = 20
 CROWD_PATIENCE = 1.0
+SERVERS = ("uvicorn.server", "hypercorn.config")  # what is loaded where one of these serves; others are known by their processes
 MOST_IDENTITY = 32_768  # bytes that the hub adds to an event, at most
 
 
@@ -95,7 +96,7 @@ def _journal_of(state: ProcessState, spec: Spec, names: list[str]) -> Journal | 
     settings, slot, queue = spec.settings, state.slot, state.queue
     assert slot is not None
     assert queue is not None
-    auto = bool(state.role) or state.generation > 0 or kin.several() or "uvicorn.server" in sys.modules
+    auto = bool(state.role) or state.generation > 0 or kin.several() or any(name in sys.modules for name in SERVERS)
     if not names or settings.journal == "off" or (settings.journal == "auto" and not auto):
         return None
     try:

@@ -27,7 +27,7 @@ from fapilog.errors import ConfigurationError
 from fapilog.servers.setup import configure_or_exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Container, MutableMapping
 
     Hook = Callable[..., object]
 
@@ -112,6 +112,16 @@ def wrap_child_exit(hook: Hook) -> Hook:
     return _marked(child_exit)
 
 
+def wrap_dirty_worker_exit(hook: Hook) -> Hook:
+    """Return a `dirty_worker_exit` hook, which runs in the dirty arbiter, that runs ours and then *hook*; also as a decorator."""
+
+    def dirty_worker_exit(arbiter: Any, worker: Any) -> None:
+        note_death(worker)
+        hook(arbiter, worker)
+
+    return _marked(dirty_worker_exit)
+
+
 def wrap_on_exit(hook: Hook) -> Hook:
     """Return an `on_exit` hook that runs *hook* and then, whatever it raises, ours; also as a decorator."""
 
@@ -129,6 +139,7 @@ _WRAPPERS: dict[str, tuple[Callable[[Hook], Hook], int]] = {
     "post_fork": (wrap_post_fork, 2),
     "worker_exit": (wrap_worker_exit, 2),
     "child_exit": (wrap_child_exit, 2),
+    "dirty_worker_exit": (wrap_dirty_worker_exit, 2),
     "on_exit": (wrap_on_exit, 1),
 }
 
@@ -160,8 +171,10 @@ def wrap(options: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if not hasattr(options, "setdefault"):
         message = f"wrap(): {options!r} is not a namespace; in a conf file write wrap(globals())"
         raise ConfigurationError(message)
+    from gunicorn.config import make_settings
+
     configure_or_exit()
-    for name in _WRAPPERS:
+    for name in _known(make_settings()):
         options[name] = _composed(name, options.get(name))
     if options.get("logger_class") is None:
         options["logger_class"] = "fapilog.servers.gunicorn_logger.Logger"
@@ -170,8 +183,13 @@ def wrap(options: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
 
 def compose(cfg: Any) -> None:
     """Compose our hooks with those of a finished gunicorn configuration; idempotent."""
-    for name in _WRAPPERS:
+    for name in _known(cfg.settings):
         cfg.set(name, _composed(name, cfg.settings[name].get()))
+
+
+def _known(settings: Container[str]) -> list[str]:
+    """Return the hooks that this gunicorn has: before 25 there are no dirty workers."""
+    return [name for name in _WRAPPERS if name in settings]
 
 
 def _composed(name: str, hook: Any) -> Hook:
@@ -193,4 +211,5 @@ on_starting = wrap_on_starting(_nothing)
 post_fork = wrap_post_fork(_nothing)
 worker_exit = wrap_worker_exit(_nothing)
 child_exit = wrap_child_exit(_nothing)
+dirty_worker_exit = wrap_dirty_worker_exit(_nothing)
 on_exit = wrap_on_exit(_nothing)

@@ -1,18 +1,30 @@
-"""What servers' adapters share: set-up that ends the start with one line if it must, and errors of the start on stderr."""
+"""
+What servers' adapters share: set-up that ends the start with one line if it must, a handler for a server's records, and errors of
+the start on stderr.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
+from typing import TYPE_CHECKING
 
 import orjson
 
 from fapilog import bootstrap
+from fapilog._internal import capture
+from fapilog._internal.access_records import is_access_record, log_access_record
+from fapilog._internal.exchange import logs_access
 from fapilog._internal.route import route
 from fapilog.coordinator import coordinator
 from fapilog.errors import ConfigurationError
 from fapilog.sinks.stream import StreamSink
-from fapilog.stdlib import message_of
+from fapilog.stdlib import HubHandler, message_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
 
 _STDERR = 2
 
@@ -30,6 +42,39 @@ def configure_or_exit() -> None:
         bootstrap.configure_logging()
     except ConfigurationError as error:
         raise SystemExit(f"fapilog: {error}") from None
+
+
+class RecordsHandler(HubHandler):
+    """
+    Takes the records of a server that tells of each request by one of them: an access event, unless our middleware logs that.
+
+    Args:
+        up: How the message begins by which the server says that it is up; until then its errors are also on stderr.
+    """
+
+    def __init__(self, up: str) -> None:
+        super().__init__(obeys=False)
+        self._up = up
+        self._starting = True
+
+    def log(self, record: logging.LogRecord) -> None:
+        """Log *record* as an event; an access record by the names of the access event as far as the server tells them."""
+        if is_access_record(record):
+            if logs_access() and not capture.has_middleware():
+                log_access_record(record)
+            return
+        super().log(record)
+        if self._starting:
+            self._starting = not str(record.msg).startswith(self._up)
+            echo(record)
+
+
+def frames_above() -> Iterator[FrameType]:
+    """Tell the frames above the caller, the nearest first: to a factory that a server hands nothing, who is calling says it."""
+    frame = sys._getframe(2)  # noqa: SLF001 - as the standard library's logging does
+    while frame is not None:
+        yield frame
+        frame = frame.f_back  # type: ignore[assignment]
 
 
 def echo(record: logging.LogRecord) -> None:

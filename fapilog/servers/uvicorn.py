@@ -26,11 +26,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fapilog._internal.capture import UVICORN_ACCESS as ACCESS
-from fapilog._internal.capture import is_access_record, log_access_record
+from fapilog._internal.access_records import UVICORN as ACCESS
+from fapilog._internal.access_records import is_access_record, log_access_record
 from fapilog.asgi import FapilogMiddleware
 from fapilog.coordinator import coordinator
-from fapilog.servers.setup import configure_or_exit, echo
+from fapilog.servers.setup import configure_or_exit, echo, frames_above
 from fapilog.stdlib import HubHandler
 
 LOG_CONFIG_FILE = Path(__file__).with_name("uvicorn_log_config.json")
@@ -107,12 +107,10 @@ def _load_and_wrap(config: Any) -> None:
 
 
 def _config_above() -> Any:
-    frame = sys._getframe(1)  # noqa: SLF001 - who is calling decides
-    while frame is not None:
+    for frame in frames_above():
         found = frame.f_locals.get("self")
         if any(base.__module__ == "uvicorn.config" and base.__name__ == "Config" for base in type(found).__mro__):
             return found
-        frame = frame.f_back  # type: ignore[assignment]
     return None
 
 

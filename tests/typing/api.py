@@ -17,7 +17,9 @@ from starlette.applications import Starlette
 import fapilog
 import fapilog.asgi
 import fapilog.metrics
+import fapilog.servers.granian
 import fapilog.servers.gunicorn
+import fapilog.servers.hypercorn
 import fapilog.servers.uvicorn
 import fapilog.wsgi
 from fapilog.sinks import FileSink, LokiSink, OtlpSink, StreamSink
@@ -210,8 +212,9 @@ def gunicorn_conf(namespace: dict[str, Any]) -> MutableMapping[str, Any]:
     return fapilog.servers.gunicorn.wrap(namespace)
 
 
-def uvicorn_log_config() -> dict[str, Any]:
-    return fapilog.servers.uvicorn.log_config()
+def log_configs() -> list[dict[str, Any]]:
+    servers = fapilog.servers
+    return [servers.uvicorn.log_config(), servers.hypercorn.log_config(), servers.granian.log_config()]
 
 
 def handler() -> logging.Handler:
