@@ -11,13 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fapilog._internal.notes import note
-from fapilog._internal.terms import BACKLOG_BYTES, BATCH_BYTES, Terms
+from fapilog._internal.terms import BACKLOG_BYTES, BATCH_BYTES
 from fapilog.errors import ConfigurationError
 from fapilog.sinks.endpoint import Tls, authorization, server_url
 from fapilog.sinks.loki_answers import judged
 from fapilog.sinks.origins import Origins
 from fapilog.sinks.push import clean_name, encode_push, labels_of, origin_of
-from fapilog.sinks.pushing import RETRY_CAP, RETRY_DELAY, PushSink
+from fapilog.sinks.pushing import PushSink, push_terms
 
 if TYPE_CHECKING:
     import os
@@ -86,7 +86,7 @@ class LokiSink(PushSink):
         if tenant:
             headers["X-Scope-OrgID"] = tenant
         headers.update(authorization(in_url, (username, password), token))
-        terms = Terms(None, RETRY_DELAY, RETRY_CAP, max_elapsed, batch_bytes, batch_timeout, backlog_bytes)
+        terms = push_terms(max_elapsed, batch_bytes, batch_timeout, backlog_bytes)
         super().__init__(name, target, headers, (in_url[1], password, token), Tls(ca_file), timeout, terms)
         self._configured = _checked_labels(labels or {})
         self._origins: Origins[Origin] | None = None
