@@ -26,7 +26,7 @@ def main(hosts: int) -> int:
         f"requests beside naive retry: {requests_of(outcome) / requests_of(naive):.2%} ({outcome.scenario.hosts} hosts)"
         for outcome in (fapilog, reduced)
     ]
-    text = "\n\n".join([table(outcomes[:3]), table(outcomes[3:7]), table(outcomes[7:]), *shares, *sizes]) + "\n"
+    text = "\n\n".join([table(outcomes[:4]), table(outcomes[4:8]), table(outcomes[8:]), *shares, *sizes]) + "\n"
     folder = Path(".bench")
     folder.mkdir(exist_ok=True)
     (folder / "fleet.md").write_text(text)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 HOSTS = 1000
-REDUCED = 20
+REDUCED = 10
 RAISED = 40  # times the default rate, for a busy fleet
 MEASURED = ("requests", "stored_bytes", "unanswered", "refused")
 
@@ -120,7 +120,7 @@ ROWS = (
     Row("all have caught up", lambda o: _time(o.caught_up)),
     Row("requests until then, in all", lambda o: f"{requests_of(o):,.0f}"),
     Row("events offered", lambda o: _number(o, o.offered)),
-    Row("delivered", lambda o: f"{_number(o, o.delivered)} ({o.delivered / o.offered:.1%})"),
+    Row("delivered", lambda o: f"{_number(o, o.delivered)} ({100 * o.delivered / o.offered:.1f} %)"),
     Row("dropped", _lost),
 )
 
