@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage matrix cases soak thorough lint docs bench bench-check clean
+.PHONY: help demo test coverage matrix cases soak thorough lint docs bench bench-check fleet clean
 
 help:
 	@echo "make demo    start Gunicorn with 4 workers, send 2,000 requests, stop it, count all 10,000 events"
@@ -23,6 +23,7 @@ help:
 	@echo "make docs    the documentation as a web site in build/docs; a warning is an error"
 	@echo "make bench   fapilog beside its peers, in a quarter of an hour"
 	@echo "make bench-check  whether the promised ratios hold"
+	@echo "make fleet   1,000 hosts of 16 workers through an outage of an hour, in virtual time; make fleet HOSTS=100 is shorter"
 	@echo "make clean   remove .venv, caches and builds"
 	@echo ""
 	@echo "Each creates $(VENV) and installs by itself. Needs Python >= 3.11: make PYTHON=/path/to/python ..."
@@ -74,6 +75,11 @@ bench: $(VENV)/.installed-bench
 
 bench-check: $(VENV)/.installed-bench
 	@$(PY) -m benchmarks.check
+
+HOSTS := 1000
+
+fleet: $(VENV)/.installed-demo
+	@$(PY) -m benchmarks.fleet $(HOSTS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench

@@ -182,6 +182,11 @@ class FapilogSettings(BaseSettings):
     loki_token: Hidden = Field(parsing.Hidden(""), description="Token of bearer authentication; empty means none.")
     loki_ca_file: OptionalPath = Field(None, description="File of certificates that are trusted besides those of the system.")
     loki_labels: Labels = Field({}, description="Labels for Loki besides FAPILOG_LABELS: key=value,key=value; empty means none.")
+    loki_stream_labels: Annotated[tuple[str, ...], BeforeValidator(parsing.stream_labels)] = Field(
+        parsing.STREAM_LABELS,
+        description="Comma list of those of service, env, host and worker that are labels at Loki; the others are metadata of "
+        "each entry, so that there are fewer streams.",
+    )
     loki_batch_bytes: PositiveSize = Field(
         2**20, description="Bytes of events in one request, at most; also with KiB, MiB or GiB; the default is 1 MiB."
     )

@@ -242,19 +242,67 @@ def test_waits_between_tries() -> None:
     assert [terms.wait(attempt) for attempt in (1, 2, 3, 4, 5, 6, 7, 2000)] == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
 
 
-def test_a_server_that_asks_for_a_wait() -> None:
-    """It is waited for as long as it asks, up to the cap, and as long as without that: "0" is no leave to hammer (O-LOKI-4)."""
+@pytest.mark.parametrize(
+    ("jitter", "times"), [(0.0, [0.0, 2.0, 32.0, 32.02, 32.04]), (0.5, [0.0, 3.0, 48.0, 50.0, 54.0])], ids=["least", "mean"]
+)
+def test_a_server_that_asks_for_a_wait(jitter: float, times: list[float]) -> None:
+    """It is waited for as long as it asks, up to the cap, and longer with jitter: "0" is no leave to hammer (O-LOKI-4)."""
 
     async def main() -> list[float]:
         asks = [SinkUnavailable("later", retry_after=seconds) for seconds in (2.0, 3600.0, -5.0, 0.0)]
         sink = Lines(*asks)
-        async with delivering(sink, max_retries=None) as delivery:
+        async with delivering(sink, max_retries=None, rng=lambda: jitter) as delivery:
             offer(delivery, lines(1, 2))
             await asyncio.sleep(HOUR)
             assert delivery.books.retries == 4
         return sink.times
 
-    assert fake_time.run(main()) == [0.0, 2.0, 32.0, 36.0, 44.0]
+    assert fake_time.run(main()) == pytest.approx(times)
+
+
+@given(st.integers(1, 50), st.floats(0.1, 100.0), st.floats(0.0, 1.0, exclude_max=True))
+def test_processes_that_are_asked_for_the_same_wait(attempt: int, asked: float, jitter: float) -> None:
+    """None comes back earlier than asked, and they spread over as long again, or over the wait without it where it is longer."""
+    terms = Terms(None, 1.0, 30.0, rng=lambda: jitter)
+    asked_for = min(asked, 30.0)
+    own = min(30.0, 2.0 ** (attempt - 1))
+    assert terms.wait(attempt, asked) == pytest.approx(asked_for + jitter * max(asked_for, own))
+    assert terms.wait(attempt, asked) >= asked_for
+
+
+def test_batches_that_fail_one_after_the_other() -> None:
+    """The wait goes on to grow from batch to batch: it is that of the sink. Once a try succeeds it begins anew."""
+
+    async def main() -> list[float]:
+        sink = Lines(*[SinkUnavailable("no")] * 7, None, SinkUnavailable("no"))
+        async with delivering(sink, max_retries=1, batch_bytes=1) as delivery:
+            offer(delivery, lines(1, 6))
+            await asyncio.sleep(HOUR)
+            assert dropped(delivery) == {"retries_exhausted": 3}
+            assert sink.got == [4, 5, 6]
+        return sink.times
+
+    times = fake_time.run(main())
+    assert [after - before for before, after in itertools.pairwise(times)] == [1, 2, 4, 8, 16, 30, 30, 0, 1, 0]
+
+
+def test_batches_that_expire_while_the_sink_is_left_alone() -> None:
+    """The next one waits for the rest of the wait."""
+
+    async def main() -> list[float]:
+        sink = Lines(SinkUnavailable("no"), for_ever=True)
+        async with delivering(sink, max_retries=None, max_elapsed=10.0, batch_timeout=1.0) as delivery:
+            for seq in range(1, 601):
+                offer(delivery, [line(seq)])
+                delivery.expire()
+                await asyncio.sleep(1.0)
+            assert dropped(delivery)["expired"] > 580
+        return sink.times
+
+    times = fake_time.run(main())
+    pauses = [after - before for before, after in itertools.pairwise(times)]
+    assert pauses[:5] == pytest.approx([1, 2, 4, 8, 16])
+    assert set(map(round, pauses[5:])) == {30}
 
 
 @pytest.mark.parametrize("asked", [0, -1.0, "soon", float("nan"), True, None, b"5", 10**400, float("inf")])

@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fapilog._internal.parsing import STREAM_LABELS, stream_labels
+from fapilog.errors import ConfigurationError
 from fapilog.identity import Identity
+from fapilog.sinks import LokiSink
 from fapilog.sinks.answers import Answer, Fate, retry_after_of
 from fapilog.sinks.loki_answers import judged
 from fapilog.sinks.origins import MAX_KNOWN, Origins, time_ns_of
-from fapilog.sinks.push import LINE_LIMIT_BYTES, MAX_LABELS, Origin, clean_name, encode_push, labels_of, origin_of
+from fapilog.sinks.push import IN_LABELS, LINE_LIMIT_BYTES, MAX_LABELS, Origin, clean_name, encode_push, labels_of, origin_of
 from tests.loki.lines import ME, line, lines
 
 NAME = r"[a-zA-Z_][a-zA-Z0-9_]*"
@@ -53,6 +56,39 @@ def test_any_name_of_a_label(name: str) -> None:
 def test_the_form_of_a_cleaned_name(name: str, cleaned: str) -> None:
     """Signs become underscores, a digit gets one in front, reserved beginnings lose one (O-LOKI-2)."""
     assert clean_name(name) == cleaned
+
+
+def test_a_process_whose_worker_is_no_label() -> None:
+    """All workers of a host share a stream; which of them has written an entry stands in its metadata and its line."""
+    origins = Origins(ME, partial(origin_of, configured={"team": "core"}, names=("service", "env", "host")))
+    theirs = b'{"timestamp":"2026-01-02T03:04:05.000006Z","event":"x"' + OTHER.tail() % 2
+    (stream,) = decoded(encode_push(origins, [line(1), theirs]))["streams"]
+    assert stream["stream"] == {"service": "shop", "env": "prod", "host": "h1", "team": "core"}
+    assert [metadata for _, _, metadata in stream["values"]] == [
+        {"worker": "2", "pid": "77", "boot": "b00t", "seq": "1"},
+        {"worker": "3", "pid": "78", "boot": "b0b", "seq": "2"},
+    ]
+    assert [json.loads(text)["worker"] for _, text, _ in stream["values"]] == [2, 3]
+
+
+def test_what_is_no_label_and_has_no_value() -> None:
+    """It is left out of the metadata too."""
+    nobody = Identity("shop", "", "h1", 3, 78, "b0b")
+    origin = origin_of(nobody, {}, ("service",))
+    assert (origin.labels, set(origin.metadata)) == ({"service": "shop"}, {"host", "worker", "pid", "boot"})
+
+
+@pytest.mark.parametrize("wrong", [(), ("pid",), ("host", "host"), "", "workers", ("service", 1)])
+def test_stream_labels_that_cannot_be(wrong: Any) -> None:
+    """They are an error at set-up, which says what can be."""
+    with pytest.raises(ConfigurationError, match=r"service, env, host, worker|list of names"):
+        LokiSink("http://loki:3100", stream_labels=wrong)
+
+
+def test_the_names_that_the_settings_take() -> None:
+    """They are the labels that the sink has, in its order whatever the order they are given in."""
+    assert IN_LABELS == STREAM_LABELS
+    assert stream_labels("Worker, service") == ("service", "worker")
 
 
 def test_names_that_become_equal() -> None:

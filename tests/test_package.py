@@ -24,7 +24,7 @@ fapilog.errors fapilog.identity fapilog.results
 fapilog._internal.credentials fapilog._internal.accounting fapilog._internal.forms
 fapilog._internal.members fapilog._internal.mappings fapilog._internal.terms fapilog._internal.schedule
 fapilog._internal.sink_calls fapilog._internal.waker fapilog._internal.seqs
-fapilog._internal.backlog fapilog._internal.patterns fapilog._internal.audit
+fapilog._internal.backlog fapilog._internal.backoff fapilog._internal.replay fapilog._internal.patterns fapilog._internal.audit
 fapilog.redaction fapilog._internal.findings
 fapilog._internal.notes fapilog._internal.plain
 fapilog._internal.flat
@@ -46,6 +46,7 @@ fapilog._internal.overflow fapilog._internal.pace
 fapilog._internal.line_queue
 fapilog._internal.notices fapilog._internal.snapshot fapilog._internal.protection
 fapilog._internal.publishing
+fapilog._internal.sink_life
 fapilog._internal.event_queue fapilog._internal.delivery fapilog._internal.threaded fapilog._internal.direct fapilog.logger
 fapilog.sinks.base fapilog.sinks.terminal fapilog.sinks.sources
 fapilog.sinks.turns fapilog.sinks.family fapilog.sinks.written fapilog.sinks.origins fapilog.sinks.answers fapilog.sinks.endpoint

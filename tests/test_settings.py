@@ -63,6 +63,7 @@ DEFAULTS: dict[str, object] = {
     "loki_token": "",
     "loki_ca_file": None,
     "loki_labels": {},
+    "loki_stream_labels": ("service", "env", "host", "worker"),
     "loki_batch_bytes": 1024 * 1024,
     "loki_batch_timeout": 1.0,
     "loki_timeout": 10.0,

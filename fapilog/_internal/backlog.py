@@ -79,8 +79,14 @@ class Backlog:
             return 0.0
         return self._chunks[0].since + self._terms.batch_timeout
 
-    def take(self) -> Batch:
-        """Remove the next batch; there must be one."""
+    @property
+    def since(self) -> float:
+        """When the oldest came in, in seconds of the loop's clock; there must be one."""
+        return self._chunks[0].since
+
+    def take(self, span: float = float("inf")) -> Batch:
+        """Remove the next batch, of what came in within *span* seconds; there must be one."""
+        span = min(span, self._span)
         batch = self._chunks.popleft()
         if batch.size > self._terms.batch_bytes:
             head = self._batch_of(batch.lines, batch.size)
@@ -91,7 +97,7 @@ class Backlog:
                 self._chunks.appendleft(Batch(rest, batch.size - size, batch.since))
             batch = Batch(lines, size, batch.since)
         else:
-            while self._chunks and self._belongs(self._chunks[0], batch):
+            while self._chunks and self._belongs(self._chunks[0], batch, span):
                 more = self._chunks.popleft()
                 batch = Batch(batch.lines + more.lines, batch.size + more.size, batch.since)
         self.size -= batch.size
@@ -123,8 +129,8 @@ class Backlog:
         self.size = self.count = 0
         return left
 
-    def _belongs(self, chunk: Batch, batch: Batch) -> bool:
-        return batch.size + chunk.size <= self._terms.batch_bytes and chunk.since - batch.since <= self._span
+    def _belongs(self, chunk: Batch, batch: Batch, span: float) -> bool:
+        return batch.size + chunk.size <= self._terms.batch_bytes and chunk.since - batch.since <= span
 
     def _batch_of(self, lines: list[bytes], size: int) -> int:
         """Return how many of the first *lines*, of *size* bytes, make a batch."""

@@ -10,10 +10,12 @@ Invariants:
    first, as `backlog_full`. What has waited here for `Terms.max_elapsed` is dropped as `expired`, also behind a call that hangs;
    the batch that the sink has in hand is not, since nobody knows what becomes of it.
 5. Every wait ends when the hub stops, and the wait for a fuller batch also when somebody flushes.
-6. Between two tries are never less than `Terms.wait()` seconds, whatever a server asks for.
+6. Between two tries, of one batch or of two, are never less than `Terms.wait()` seconds, whatever a server asks for
+   (`_internal/backoff.py`).
 7. A position is settled when every event up to it has met its fate, whatever has become of later ones.
 8. What waits when the hub closes is left to whoever finds the journal, where there is one that has it; the rest is counted.
-9. What a sink does with a cancellation changes nothing: once `close()` has counted a batch, no result of it counts any more, and
+9. A server that was away is not flooded when it is back (`_internal/replay.py`); a flush, and the end, do not wait for that.
+10. What a sink does with a cancellation changes nothing: once `close()` has counted a batch, no result of it counts any more, and
    the task ends after the call it is in. A sink that is opened again is first let out of that call.
 
 All of it runs on the worker's loop; only the books are read from elsewhere.
@@ -24,24 +26,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fapilog._internal.accounting import Reason, SinkBooks
 from fapilog._internal.backlog import Backlog, Batch, fitting
+from fapilog._internal.backoff import Backoff
 from fapilog._internal.notes import note
-from fapilog._internal.sink_calls import asked_to_stop, bounded, described, outcome_of, share, wait_asked
+from fapilog._internal.replay import Replay
+from fapilog._internal.sink_calls import asked_to_stop, described, outcome_of, share, wait_asked
+from fapilog._internal.sink_life import SinkLife
 from fapilog._internal.terms import Terms
 from fapilog._internal.waker import Waker
 from fapilog.errors import SinkRejected, SinkUnavailable
 from fapilog.identity import seq_of
-from fapilog.typing import Event, takes_lines
 
 if TYPE_CHECKING:
     from fapilog._internal.protection import Passage
     from fapilog.identity import Identity
     from fapilog.typing import Sink
-
-HURRIED_WAIT = 0.1
 
 
 class Delivery:
@@ -57,7 +59,7 @@ class Delivery:
     def __init__(self, sink: Sink, books: SinkBooks | None = None, *, terms: Terms | None = None) -> None:
         self.sink = sink
         self.books = books or SinkBooks(sink.name)
-        self._takes_lines = takes_lines(sink)
+        self._life = SinkLife(sink)
         self._terms = terms or Terms()
         self.books.backlog_capacity = self._terms.backlog_bytes
         self._backlog = Backlog(self._terms)
@@ -67,13 +69,13 @@ class Delivery:
         self._progress = asyncio.Event()
         self._kept = 0
         self._asked_for = 0
-        self._opened = self._stale = False
-        self._hurry = asyncio.Event()
+        self._stale = False
+        self._backoff = Backoff(self._terms)
+        self._replay = Replay(self._terms)
         self.draining = False
         self.passage: Passage | None = None
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
-        self._left_behind: set[asyncio.Task[Any]] = set()
 
     @property
     def position(self) -> int:
@@ -94,7 +96,7 @@ class Delivery:
     def start(self, identity: Identity) -> None:
         """Begin delivering, on the running loop."""
         self.draining = self._stopped = False
-        self._hurry.clear()
+        self._backoff.reset()
         self._task = asyncio.get_running_loop().create_task(self._run(identity), name=f"fapilog delivery {self.sink.name}")
 
     def offer(self, lines: list[bytes], size: int) -> None:
@@ -137,7 +139,7 @@ class Delivery:
 
     def hurry(self) -> None:
         """End the wait before a retry or for a fuller batch, and make all further ones short: the hub is closing."""
-        self._hurry.set()
+        self._backoff.hurry()
         self._waker.wake()
 
     async def settle(self, position: int, seconds: float | None) -> None:
@@ -161,16 +163,10 @@ class Delivery:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=seconds)
-            self._leave(self._task)
+            self._life.leave(self._task)
         self.abandon()
         self._progress.set()
-        await self._close_sink(seconds)
-        self._opened = False
-
-    def _leave(self, task: asyncio.Task[Any] | None) -> None:
-        if task is not None and not task.done():
-            self._left_behind.add(task)
-            task.add_done_callback(self._left_behind.discard)
+        await self._life.close(seconds)
 
     def abandon(self) -> None:
         """Count what waits here as `after_close`, unless the journal has it; once nothing delivers any more."""
@@ -183,17 +179,6 @@ class Delivery:
             self._give_up(Reason.AFTER_CLOSE, batch)
         self._drop(Reason.AFTER_CLOSE, waiting)
 
-    async def _close_sink(self, seconds: float) -> None:
-        error, left = await bounded(self.sink.close if self._opened else self._retire, seconds)
-        self._leave(left)
-        if error is not None:
-            note(f"close {self.sink.name}", f"sink {self.sink.name!r} did not close: {described(error)}")
-
-    async def _retire(self) -> None:
-        retire = getattr(self.sink, "retire", None)
-        if retire is not None:
-            retire()
-
     def _is_over(self) -> bool:
         """Whether the running task is to end, be it that a sink has swallowed its cancellation."""
         return self._stopped or self._task is not asyncio.current_task() or asked_to_stop()
@@ -201,15 +186,17 @@ class Delivery:
     async def _run(self, identity: Identity) -> None:
         self._task = asyncio.current_task()  # where tasks start eagerly, `start()` has not come to that yet
         while not self._is_over():
+            await self._backoff.wait()
             if self._stale:
-                await self._reopen()
+                self._stale = False
+                await self._life.reopen()
                 continue  # the end may have come meanwhile
             wait = self._until_due()
             if wait is None or wait > 0:
                 await self._waker.wait(wait)
                 continue
             self._current_at = self._settled_at
-            self._current = batch = self._backlog.take()
+            self._current = batch = self._take()
             if not await self._deliver(batch, identity):
                 return
             self._current = None
@@ -220,9 +207,18 @@ class Delivery:
         self.expire()
         if not self._backlog:
             return None
-        if self._asked_for > self._settled_at or self._hurry.is_set():
+        if self._wanted:
             return 0.0
-        return self._backlog.due_at() - asyncio.get_running_loop().time()
+        due = max(self._backlog.due_at(), self._replay.due_at(self._backlog.since))
+        return due - asyncio.get_running_loop().time()
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether somebody waits for what is here: a flush, or the end."""
+        return self._asked_for > self._settled_at or self._backoff.hurried
+
+    def _take(self) -> Batch:
+        return self._backlog.take(float("inf") if self._wanted else self._replay.span(asyncio.get_running_loop().time()))
 
     def expire(self) -> None:
         """Give up what has waited too long; to be called now and then, because nothing else does it behind a call that hangs."""
@@ -239,61 +235,50 @@ class Delivery:
             self.passage.reached(self._settled_at)
         self._progress.set()
 
-    async def _reopen(self) -> None:
-        self._stale = False
-        reopen = getattr(self.sink, "reopen", None)
-        if reopen is None or not self._opened:
-            return
-        error = await outcome_of(reopen)
-        if error is not None:  # it goes on with what it has open
-            note(f"reopen {self.sink.name}", f"sink {self.sink.name!r} did not reopen: {described(error)}")
-
     async def _deliver(self, batch: Batch, identity: Identity) -> bool:
         """Return whether *batch* has met its fate here; False leaves that to `abandon()`, which may have been there already."""
         attempt = 0
         while not self._is_over():
             # What the sink raised is in no variable here: this frame is behind those that its traceback knows, and they would
             # keep each other, and the batch, until a garbage collection.
-            fate, asked = self._entered(batch, await outcome_of(lambda: self._attempt(batch, identity)))
+            fate = self._entered(batch, await outcome_of(lambda: self._attempt(batch, identity)))
             if fate is not None:
                 return fate
             attempt += 1
-            if not self._is_over() and not await self._again(batch, attempt, asked):
+            if not self._is_over() and not await self._again(batch, attempt):
                 return True
         return False
 
-    def _entered(self, batch: Batch, error: BaseException | None) -> tuple[bool | None, float]:
-        """Enter what a try came to; return what `_deliver()` is to return, or *None* and the seconds that the sink asks for."""
+    def _entered(self, batch: Batch, error: BaseException | None) -> bool | None:
+        """Enter what a try came to; return what `_deliver()` is to return, or *None* where the batch is to be tried again."""
         if self._current is not batch:  # the sink has kept it longer than `close()` waits
-            return False, 0.0
-        if error is None:
-            self.books.delivered += len(batch.lines)
-            self.books.took_batch(asyncio.get_running_loop().time() - batch.since)
-            self.books.up = True
-            return True, 0.0
-        if isinstance(error, SinkRejected):
+            return False
+        if error is not None and not isinstance(error, SinkRejected):
+            self._failed(batch, error)
+            return None
+        now = asyncio.get_running_loop().time()
+        self._backoff.succeeded()
+        self._replay.answered(batch.since, now)
+        if error is not None:
             self._rejected(batch.lines, error)
-            return True, 0.0
-        self._failed(batch, error)
-        return None, wait_asked(error)
+            return True
+        self.books.delivered += len(batch.lines)
+        self.books.took_batch(now - batch.since)
+        self.books.up = True
+        return True
 
     async def _attempt(self, batch: Batch, identity: Identity) -> None:
-        if not self._opened:
-            while self._left_behind:
-                await asyncio.wait(self._left_behind)
-            await self.sink.open(identity)
-            if self._current is not batch:  # nobody else closes it
-                await self.sink.close()
+        if not self._life.opened:
+            if not await self._life.open(identity, lambda: self._current is batch):
                 return
-            self._opened = True
             if self._is_over():
                 raise asyncio.CancelledError
-        sink: Any = self.sink
-        lines = batch.lines
-        await (sink.write_lines(lines) if self._takes_lines else sink.write([Event.of(line) for line in lines]))
+        await self._life.write(batch.lines)
 
     def _failed(self, batch: Batch, error: BaseException) -> None:
         """Enter a failed try; what was delivered once stays so, whatever a later try says."""
+        self._backoff.failed(wait_asked(error))
+        self._replay.failed()
         self.books.up = False
         note(f"down {self.sink.name}", f"sink {self.sink.name!r} takes no events: {described(error)}")
         if isinstance(error, SinkUnavailable):
@@ -301,29 +286,19 @@ class Delivery:
             batch.delivered = max(batch.delivered, share(getattr(error, "delivered", 0), most - batch.rejected))
             batch.rejected = max(batch.rejected, share(getattr(error, "rejected", 0), most - batch.delivered))
 
-    async def _again(self, batch: Batch, attempt: int, asked: float) -> bool:
+    async def _again(self, batch: Batch, attempt: int) -> bool:
         """Wait after a failed try; return False once the batch has had all its tries, or all its time."""
-        terms = self._terms
-        if terms.max_retries is not None and attempt > terms.max_retries:
+        most = self._terms.max_retries
+        if most is not None and attempt > most:
             self._give_up(Reason.RETRIES_EXHAUSTED, batch)
             return False
         clock = asyncio.get_running_loop().time
-        await self._wait(min(terms.wait(attempt, asked), self._backlog.time_left(batch, clock())))
+        await self._backoff.wait(self._backlog.time_left(batch, clock()))
         if self._backlog.is_old(batch, clock()):
             self._give_up(Reason.EXPIRED, batch)
             return False
         self.books.retries += 1
         return True
-
-    async def _wait(self, seconds: float) -> None:
-        if self._hurry.is_set():
-            await asyncio.sleep(min(seconds, HURRIED_WAIT))
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._hurry.wait()
-        except TimeoutError:
-            return
 
     def _rejected(self, lines: list[bytes], refusal: SinkRejected) -> None:
         count = getattr(refusal, "count", None)

@@ -20,6 +20,7 @@ LEVELS: dict[str, int] = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "WARN": 30, "E
 """Every accepted level name, in upper case, with its number."""
 
 SINKS = ("stdout", "stderr", "file", "loki", "otlp")
+STREAM_LABELS = ("service", "env", "host", "worker")
 PATTERNS = ("bearer", "jwt", "card")
 
 MAX_INTEGER = 2**63 - 1
@@ -227,6 +228,17 @@ def sink_names(value: object) -> tuple[str, ...]:
     if value == "" or len(set(found)) != len(found):
         raise ConfigurationError(f"must name one or more of {', '.join(SINKS)}, each once")
     return found
+
+
+def stream_labels(value: object) -> tuple[str, ...]:
+    """Read one or more names out of `STREAM_LABELS`, each once, in any case; they come back in its order."""
+    found = tuple(name.lower() for name in names(value))
+    for name in found:
+        if name not in STREAM_LABELS:
+            raise ConfigurationError(f"{name!r} is not one; use {', '.join(STREAM_LABELS)}{did_you_mean(name, STREAM_LABELS)}")
+    if not found or len(set(found)) != len(found):
+        raise ConfigurationError(f"must name one or more of {', '.join(STREAM_LABELS)}, each once")
+    return tuple(name for name in STREAM_LABELS if name in found)
 
 
 def keys(value: object) -> tuple[str, ...]:

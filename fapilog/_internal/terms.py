@@ -22,11 +22,12 @@ class Terms:
     Args:
         max_retries: Tries after the first; *None* tries until one of the other bounds decides.
         retry_delay: The longest wait before the first retry, in seconds; doubled each time.
-        retry_cap: The longest wait of all, in seconds; also of one that a server asks for. None is shorter than `RETRY_FLOOR`.
+        retry_cap: The longest wait, in seconds, and the longest that a server may ask for. None is shorter than `RETRY_FLOOR`.
         max_elapsed: How old an event may become here before it is counted `expired`, in seconds; *None* sets no limit.
         batch_bytes: The most that one write gets, unless a single event is larger.
         batch_timeout: How long an event may wait for others to fill its batch, in seconds.
         backlog_bytes: The most that may wait here, the batch in flight included.
+        replay_speed: How many times as fast as they came in events go out after an outage, above 1; *None* sets no limit.
         rng: Uniform in [0, 1); full jitter spreads the processes that wait for one server.
     """
 
@@ -37,17 +38,21 @@ class Terms:
     batch_bytes: int = BATCH_BYTES
     batch_timeout: float = 0.0
     backlog_bytes: int = BACKLOG_BYTES
+    replay_speed: float | None = None
     rng: Callable[[], float] = random.random
 
     def wait(self, attempt: int, asked: float = 0.0) -> float:
         """
         Return the wait after failed try number *attempt*, from 1, in seconds.
 
-        What the server has *asked* for is a lower bound, no substitute: one that is overloaded may well ask for no wait at all.
-        The floor is there because jitter may come out near 0.
+        What the server has *asked* for, up to `retry_cap`, is a lower bound, no substitute: one that is overloaded may well ask
+        for no wait at all. Above it they spread over as long again, or over the wait without it where that is longer: it asks all
+        of them for the same, and would have them all back at the same moment. The floor is there because jitter may come out
+        near 0.
         """
-        own = self.rng() * min(self.retry_cap, self.retry_delay * 2.0 ** min(attempt - 1, 32))
-        return max(RETRY_FLOOR, min(max(own, asked), self.retry_cap))
+        asked = min(asked, self.retry_cap)
+        own = min(self.retry_cap, self.retry_delay * 2.0 ** min(attempt - 1, 32))
+        return max(RETRY_FLOOR, asked + self.rng() * max(own, asked))
 
 
 def terms_of(sink: object, given: Terms) -> Terms:

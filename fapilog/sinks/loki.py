@@ -11,13 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fapilog._internal.notes import note
-from fapilog._internal.terms import BACKLOG_BYTES, BATCH_BYTES, Terms
+from fapilog._internal.parsing import stream_labels as chosen_labels
+from fapilog._internal.terms import BACKLOG_BYTES, BATCH_BYTES
 from fapilog.errors import ConfigurationError
 from fapilog.sinks.endpoint import Tls, authorization, server_url
 from fapilog.sinks.loki_answers import judged
 from fapilog.sinks.origins import Origins
-from fapilog.sinks.push import clean_name, encode_push, labels_of, origin_of
-from fapilog.sinks.pushing import RETRY_CAP, RETRY_DELAY, PushSink
+from fapilog.sinks.push import IN_LABELS, clean_name, encode_push, labels_of, origin_of
+from fapilog.sinks.pushing import PushSink, push_terms
 
 if TYPE_CHECKING:
     import os
@@ -52,7 +53,8 @@ class LokiSink(PushSink):
         password: For basic authentication.
         token: For bearer authentication instead.
         ca_file: Certificates that are trusted besides those of the system.
-        labels: Constant labels beside `service`, `env`, `host` and `worker`.
+        labels: Constant labels beside the *stream_labels*.
+        stream_labels: Which of `service`, `env`, `host` and `worker` are labels; the others are metadata of each entry.
         batch_bytes: Bytes of lines in one request, at most.
         batch_timeout: How long an event waits for others, in seconds.
         timeout: Of one request as a whole, in seconds.
@@ -74,6 +76,7 @@ class LokiSink(PushSink):
         token: str = "",
         ca_file: str | os.PathLike[str] | None = None,
         labels: Mapping[str, object] | None = None,
+        stream_labels: Sequence[str] = IN_LABELS,
         batch_bytes: int = BATCH_BYTES,
         batch_timeout: float = 1.0,
         timeout: float = 10.0,
@@ -86,15 +89,16 @@ class LokiSink(PushSink):
         if tenant:
             headers["X-Scope-OrgID"] = tenant
         headers.update(authorization(in_url, (username, password), token))
-        terms = Terms(None, RETRY_DELAY, RETRY_CAP, max_elapsed, batch_bytes, batch_timeout, backlog_bytes)
+        terms = push_terms(max_elapsed, batch_bytes, batch_timeout, backlog_bytes)
         super().__init__(name, target, headers, (in_url[1], password, token), Tls(ca_file), timeout, terms)
         self._configured = _checked_labels(labels or {})
+        self._names = chosen_labels(stream_labels)
         self._origins: Origins[Origin] | None = None
 
     def prepare(self, identity: Identity) -> None:
         """Make the labels of this process."""
-        self._origins = Origins(identity, partial(origin_of, configured=self._configured))
-        if left := labels_of(identity, self._configured)[1]:
+        self._origins = Origins(identity, partial(origin_of, configured=self._configured, names=self._names))
+        if left := labels_of(identity, self._configured, self._names)[1]:
             note(f"labels {self.name}", f"sink {self.name!r}: more labels than a server takes; left out: {', '.join(left)}")
 
     def encoded(self, lines: Sequence[bytes]) -> bytes:

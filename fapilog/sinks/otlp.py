@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from fapilog._internal.notes import note
 from fapilog._internal.standard import headers as headers_in
 from fapilog._internal.standard import logs_path
-from fapilog._internal.terms import BACKLOG_BYTES, BATCH_BYTES, Terms
+from fapilog._internal.terms import BACKLOG_BYTES, BATCH_BYTES
 from fapilog.errors import ConfigurationError
 from fapilog.sinks.answers import Fate
 from fapilog.sinks.endpoint import Tls, authorization, server_url
 from fapilog.sinks.origins import Origins
-from fapilog.sinks.pushing import RETRY_CAP, RETRY_DELAY, PushSink
+from fapilog.sinks.pushing import PushSink, push_terms
 
 try:
     from fapilog.sinks.otlp_answers import PROTOBUF, judged
@@ -98,7 +98,7 @@ class OtlpSink(PushSink):
         encoding = {"Content-Encoding": "gzip"} if self.compresses else {}
         sent = {"Content-Type": PROTOBUF, "Accept-Encoding": "identity", **encoding, **given}
         secrets = [in_url[1], *given.values(), *(value.partition(" ")[2] for value in given.values())]
-        terms = Terms(None, RETRY_DELAY, RETRY_CAP, max_elapsed, batch_bytes, batch_timeout, backlog_bytes)
+        terms = push_terms(max_elapsed, batch_bytes, batch_timeout, backlog_bytes)
         super().__init__(name, target, sent, secrets, Tls(ca_file, client_certificate, client_key), timeout, terms)
         self._configured = dict(resource or {})
         self._origins: Origins[Resource] | None = None

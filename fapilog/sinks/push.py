@@ -10,7 +10,8 @@ Invariants:
    labels, which no line holds, are the sender's. A line that no hub has made gets those of the sender.
 2. The line is the event's JSON line, unchanged. One that is over the server's limit is cut with a mark at the edge of a
    character; it is not JSON any more.
-3. Labels are few and known at set-up. `pid`, `boot` and `seq` are metadata of each entry, never labels.
+3. Labels are few and known at set-up. `pid`, `boot` and `seq` are metadata of each entry, never labels; so are those of
+   `IN_LABELS` that are not to be labels.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import orjson
 from fapilog.sinks.origins import time_ns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fapilog.identity import Identity
     from fapilog.sinks.origins import Origins
@@ -46,16 +47,18 @@ def clean_name(name: str) -> str:
     return f"_{cleaned}"[:MAX_NAME] if not cleaned or cleaned[0].isdigit() else cleaned
 
 
-def labels_of(identity: Identity, configured: Mapping[str, object]) -> tuple[dict[str, str], list[str]]:
+def labels_of(
+    identity: Identity, configured: Mapping[str, object], names: Iterable[str] = IN_LABELS
+) -> tuple[dict[str, str], list[str]]:
     """
-    Return the labels of a process, and the names of those that are too many.
+    Return the labels of a process, those of *names* first, and the names of those that are too many.
 
     Those without a value are left out. Of two names that are the same once they are cleaned, the later one gets a number: `a_2`.
     """
     fields = identity.fields()
     labels: dict[str, str] = {}
     left: list[str] = []
-    for name, value in [*((name, fields[name]) for name in IN_LABELS), *configured.items()]:
+    for name, value in [*((name, fields[name]) for name in names), *configured.items()]:
         text = "" if value is None else str(value)
         if not text:
             continue
@@ -94,9 +97,11 @@ class Origin:
     metadata: Mapping[str, str]
 
 
-def origin_of(identity: Identity, configured: Mapping[str, object]) -> Origin:
-    """Return what Loki is told of a process."""
-    return Origin(labels_of(identity, configured)[0], {"pid": str(identity.pid), "boot": identity.boot})
+def origin_of(identity: Identity, configured: Mapping[str, object], names: Sequence[str] = IN_LABELS) -> Origin:
+    """Return what Loki is told of a process, of `IN_LABELS` only *names* as labels."""
+    fields = identity.fields()
+    others = {name: _value(str(fields[name])) for name in IN_LABELS if name not in names and fields[name] != ""}
+    return Origin(labels_of(identity, configured, names)[0], {**others, "pid": str(identity.pid), "boot": identity.boot})
 
 
 def encode_push(origins: Origins[Origin], lines: Iterable[bytes]) -> bytes:

@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from fapilog._internal.parsing import shown_url
+from fapilog._internal.terms import Terms
 from fapilog._internal.tracing import untraced
 from fapilog.errors import SinkRejected, SinkUnavailable
 from fapilog.redaction import redaction
@@ -46,11 +47,11 @@ from fapilog.sinks.endpoint import Secrets, Tls, check_headers
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
-    from fapilog._internal.terms import Terms
     from fapilog.identity import Identity
     from fapilog.typing import Event
 
 RETRY_DELAY, RETRY_CAP = 0.5, 60.0
+REPLAY_SPEED = 2.0
 BODY_BYTES = 65_536  # of an answer that are read: the number of refused entries stands behind a list of ten
 BODY_PATIENCE = 1.0  # seconds that they may take once the status is known
 NO_CONTENT = 204
@@ -84,6 +85,11 @@ def _unheard() -> Iterator[None]:
             yield
     finally:
         _pushing.reset(before)
+
+
+def push_terms(max_elapsed: float, batch_bytes: int, batch_timeout: float, backlog_bytes: int) -> Terms:
+    """Return the terms of delivery to a server that many processes push to."""
+    return Terms(None, RETRY_DELAY, RETRY_CAP, max_elapsed, batch_bytes, batch_timeout, backlog_bytes, replay_speed=REPLAY_SPEED)
 
 
 @dataclass(slots=True)
