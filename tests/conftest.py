@@ -1,8 +1,9 @@
-"""How many tests run at once."""
+"""How many tests run at once, and what their modules must not do."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -12,3 +13,10 @@ def pytest_xdist_auto_num_workers() -> int:
     """Half as many again as there are cores for ``-n auto``: most tests wait for processes of their own, which wait as well."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores + max(1, cores // 2)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fail if the import of a test has set up logging in this process, which every test in it would meet."""
+    coordinator = sys.modules.get("fapilog.coordinator")
+    if coordinator is not None and coordinator.coordinator.spec is not None:
+        raise pytest.UsageError("a test's module, or one that it imports, calls configure_logging(): it has to be done in a test")

@@ -128,7 +128,7 @@ PROTECTIONS = [
         "a worker that is aborted drains before it is killed",
         "servers/test_recycling.py::test_a_request_blocks_its_worker_until_the_timeout",
         ("_internal/arbiter.py", "            lifecycle.drain_before_abort(doors.drain)\n", "            pass\n"),
-        ("_internal/arbiter.py", "            _also(worker, name, before=doors.hasten)\n", "            pass\n"),
+        ("_internal/arbiter.py", "            also(worker, name, before=doors.hasten)\n", "            pass\n"),
         ("_internal/arbiter.py", "    doors.arm_exits()\n    handler", "    handler"),
     ),
     of(

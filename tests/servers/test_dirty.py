@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections import Counter
 from itertools import count, product
@@ -22,7 +23,6 @@ from fapilog.errors import ConfigurationError
 from fapilog.servers import gunicorn as hooks
 from tests._support import process_restored
 from tests.programs.running import Life, lives, living, wait_until
-from tests.servers.dirty_app import STEPS
 from tests.servers.harness import OUR_CONF, Gunicorn, ask, check_turns
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ pytest.importorskip("gunicorn.dirty", reason="Gunicorn before 25 has no dirty wo
 ORDERLY = sys.version_info < (3, 12)
 orderly = pytest.mark.skipif(not ORDERLY, reason="Gunicorn's dirty processes do not end by themselves on Python 3.12")
 
+STEPS = 5  # as in dirty_app.py
 CALLS = 40
 HTTP, DIRTY = 2, 2
 HOOKS = """
@@ -73,12 +74,18 @@ class Dirty(Gunicorn):
 
     def __init__(self, folder: Path, *arguments: str, conf: str | None = None, **settings: str) -> None:
         arguments = ("--dirty-app", "dirty_app:App", "--dirty-workers", str(DIRTY), *arguments)
-        told: dict[str, Any] = {**settings, "TMPDIR": str(folder)}
+        # The sockets of the dirty processes are made there, and a socket's path may have 107 bytes: the test's own is too long.
+        self._short = tempfile.TemporaryDirectory(prefix="fapilog-")
+        told: dict[str, Any] = {**settings, "TMPDIR": self._short.name}
         super().__init__(folder, *arguments, app="dirty_app:wsgi", workers=HTTP, conf=conf, **told)
         self.answers: dict[int, int] = {}
         self.asked: dict[int, int] = {}
         self.broken: set[int] = set()
         self._numbers = count()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        super().__exit__(kind)
+        self._short.cleanup()
 
     def call(self, what: str = "dirty") -> int | None:
         """Make one call; return the pid of whoever answered, or None if nobody could."""
