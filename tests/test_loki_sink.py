@@ -18,7 +18,7 @@ from fapilog.identity import Identity
 from fapilog.redaction import Redactor, redaction
 from fapilog.sinks.loki import LokiSink, push_url
 from tests.loki import NO_RATES, Dedupe, Limits, StandIn, certificates, faults
-from tests.loki.lines import ME, delivering, fates, line, lines, offered, run
+from tests.loki.lines import ME, delivering, fates, line, lines, offered, once, run
 
 TEN = {"delivered": 10}
 #: By the name of the behaviour: the fates of ten events that meet it once, and the entries stored of them in the end.
@@ -45,7 +45,7 @@ def test_a_server_that_behaves_so_once(name: str) -> None:
     async def main(loki: StandIn) -> None:
         timeout = 0.5 if name in SLOW else 5.0
         async with delivering(loki.url, timeout=timeout, retry_cap=0.5) as delivery:
-            loki.script(faults.CATALOGUE[name]())
+            loki.script(once(name, delivery))
             await offered(delivery, lines(1, 10))
             assert fates(delivery) == expected
             await asyncio.to_thread(loki.wait_reached)

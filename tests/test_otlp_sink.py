@@ -20,7 +20,7 @@ from fapilog.sinks.otlp import OtlpSink
 from fapilog.sinks.otlp_answers import judged
 from tests.loki import NO_RATES, Limits, certificates, faults
 from tests.loki.lines import delivering as delivering_to
-from tests.loki.lines import fates, line, lines, offered, run
+from tests.loki.lines import fates, line, lines, offered, once, run
 from tests.otlp import Collector
 
 TEN = {"delivered": 10}
@@ -57,7 +57,7 @@ def test_a_server_that_behaves_so_once(name: str) -> None:
 
     async def main(collector: Collector) -> None:
         async with delivering(collector.url, timeout=0.5 if name in SLOW else 5.0, retry_cap=0.5) as delivery:
-            collector.script(faults.CATALOGUE[name]())
+            collector.script(once(name, delivery))
             await offered(delivery, lines(1, 10))
             assert fates(delivery) == expected
             await asyncio.to_thread(collector.wait_reached)

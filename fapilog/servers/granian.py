@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from fapilog._internal.access_records import GRANIAN as ACCESS
 from fapilog._internal.exchange import logs_access
 from fapilog.coordinator import coordinator
-from fapilog.servers.setup import RecordsHandler, configure_or_exit, frames_above
+from fapilog.servers.setup import RecordsHandler, configure_or_exit, frames_above, log_config_of
 
 if TYPE_CHECKING:
     import logging
@@ -37,16 +37,7 @@ _UP = "Started worker-"  # said by a worker; the main process says nothing of th
 
 def log_config() -> dict[str, Any]:
     """Return a dict for ``Granian(log_dictconfig=...)``: granian's own logs and one access event a request, through the hub."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {},
-        "handlers": {"fapilog": {"()": "fapilog.servers.granian.handler"}},
-        "loggers": {
-            "_granian": {"handlers": ["fapilog"], "propagate": False},
-            ACCESS: {"handlers": ["fapilog"], "level": "INFO", "propagate": False},
-        },
-    }
+    return log_config_of("granian", "_granian", ACCESS)
 
 
 def handler() -> logging.Handler:

@@ -25,7 +25,7 @@ from typing import Any
 
 from fapilog._internal.access_records import HYPERCORN as ACCESS
 from fapilog._internal.exchange import logs_access
-from fapilog.servers.setup import RecordsHandler, configure_or_exit, frames_above
+from fapilog.servers.setup import RecordsHandler, configure_or_exit, frames_above, log_config_of
 
 LOG_CONFIG_FILE = Path(__file__).with_name("hypercorn_log_config.json")
 _UP = "Running on"
@@ -33,15 +33,7 @@ _UP = "Running on"
 
 def log_config() -> dict[str, Any]:
     """Return a dict for `Config.logconfig_dict`: hypercorn's own logs and one access event a request, through the hub."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "handlers": {"fapilog": {"()": "fapilog.servers.hypercorn.handler"}},
-        "loggers": {
-            "hypercorn.error": {"handlers": ["fapilog"], "propagate": False},
-            ACCESS: {"handlers": ["fapilog"], "level": "INFO", "propagate": False},
-        },
-    }
+    return log_config_of("hypercorn", "hypercorn.error", ACCESS)
 
 
 def handler() -> logging.Handler:

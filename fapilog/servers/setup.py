@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -67,6 +67,20 @@ class RecordsHandler(HubHandler):
         if self._starting:
             self._starting = not str(record.msg).startswith(self._up)
             echo(record)
+
+
+def log_config_of(server: str, own: str, access: str) -> dict[str, Any]:
+    """Return the `logging.config` dict that hands the loggers *own* and *access* to the handler of `fapilog.servers.SERVER`."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {},
+        "handlers": {"fapilog": {"()": f"fapilog.servers.{server}.handler"}},
+        "loggers": {
+            own: {"handlers": ["fapilog"], "propagate": False},
+            access: {"handlers": ["fapilog"], "level": "INFO", "propagate": False},
+        },
+    }
 
 
 def frames_above() -> Iterator[FrameType]:

@@ -12,6 +12,7 @@ from fapilog._internal.flat import timestamp
 from fapilog._internal.threaded import ThreadedSink
 from fapilog.identity import Identity
 from fapilog.sinks.loki import LokiSink
+from tests.loki import faults
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -65,3 +66,8 @@ def fates(delivery: Delivery) -> dict[str, int]:
 def run(main: Any) -> Any:
     """Run a coroutine for at most a minute."""
     return asyncio.run(asyncio.wait_for(main, 60))
+
+
+def once(name: str, delivery: Delivery) -> faults.Fault:
+    """Return the behaviour *name*, to be met by *delivery*; a server that refuses goes on with it until that has come again."""
+    return faults.refuse(until=lambda: delivery.books.retries > 0) if name == "refuse" else faults.CATALOGUE[name]()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from tests.servers.harness import HERE, STEPS, Server, Visits
+from tests.servers.harness import HERE, STEPS, Server, check_visits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,12 +69,21 @@ class Granian(Server):
         super().__init__(command, folder, settings, workers, listen, inherits=False)
 
 
-def taken_slowly(folder: Path) -> Counter[tuple[int, int, int]]:
+def check_slow_sink(server: Server, requests: int) -> None:
+    """Let *server*, with `slow_app` in a directory of its own, end while its sinks have much to take: they get all of it."""
+    visits = server.meet_workers()
+    visits.send(requests)
+    wanted = Counter((n, step, pid) for (n, pid), step in product(visits.answers.items(), range(STEPS)))
+    before = _taken_slowly(server.folder).total()
+    code = server.stop()
+
+    assert code == 0
+    assert before < wanted.total()
+    assert _taken_slowly(server.folder) == wanted
+    check_visits(server.folder, visits)
+
+
+def _taken_slowly(folder: Path) -> Counter[tuple[int, int, int]]:
     """Return how often the sink of `slow_app` has taken the event of each visit, step and process."""
     lines = [orjson.loads(line) for path in folder.glob("slow.*") for line in path.read_bytes().splitlines()]
     return Counter((line["n"], line["step"], line["pid"]) for line in lines if line["event"] == "work")
-
-
-def all_of(visits: Visits) -> Counter[tuple[int, int, int]]:
-    """Return the same for what *visits* must have left."""
-    return Counter((n, step, pid) for (n, pid), step in product(visits.answers.items(), range(STEPS)))

@@ -17,7 +17,7 @@ import pytest
 from fapilog.servers import granian
 from tests.programs.running import lives
 from tests.servers.harness import check_visits
-from tests.servers.others import Granian, all_of, taken_slowly
+from tests.servers.others import Granian, check_slow_sink
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,15 +75,7 @@ def test_a_slow_sink(tmp_path):
     """Each worker delivers all that its slow sink has to take."""
     settings = {"FAPILOG_TEST_SLOW": str(tmp_path), "FAPILOG_DRAIN_TIMEOUT": "30"}
     with Granian(tmp_path, app="slow_app:api", workers=4, **settings) as server:
-        visits = server.meet_workers()
-        visits.send(VISITS)
-        before = taken_slowly(tmp_path).total()
-        code = server.stop()
-
-        assert code == 0
-        assert before < all_of(visits).total()
-        assert taken_slowly(tmp_path) == all_of(visits)
-        check_visits(tmp_path, visits)
+        check_slow_sink(server, VISITS)
 
 
 @pytest.mark.matrix

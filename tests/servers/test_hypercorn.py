@@ -15,7 +15,7 @@ import pytest
 
 from fapilog.servers import hypercorn
 from tests.servers.harness import BARE, check_visits
-from tests.servers.others import Hypercorn, all_of, taken_slowly
+from tests.servers.others import Hypercorn, check_slow_sink
 
 VISITS = 60
 OURS = ("--log-config", f"json:{hypercorn.LOG_CONFIG_FILE}")
@@ -77,17 +77,10 @@ def test_servers_end_by_a_signal(tmp_path, workers, set_up, ending):
 @pytest.mark.matrix
 def test_a_slow_sink(tmp_path):
     """The first worker to be done ends the others' patience, and yet each delivers all that its slow sink has to take."""
-    settings = {"FAPILOG_TEST_SLOW": str(tmp_path), "FAPILOG_DRAIN_TIMEOUT": "30"}
-    with Hypercorn(tmp_path, app="slow_app:api", workers=4, **settings) as server:
-        visits = server.meet_workers()
-        visits.send(VISITS)
-        before = taken_slowly(tmp_path).total()
-        code = server.stop()
-
-        assert code == 0
-        assert before < all_of(visits).total()
-        assert taken_slowly(tmp_path) == all_of(visits)
-        check_visits(tmp_path, visits)
+    with Hypercorn(
+        tmp_path, app="slow_app:api", workers=4, FAPILOG_TEST_SLOW=str(tmp_path), FAPILOG_DRAIN_TIMEOUT="30"
+    ) as server:
+        check_slow_sink(server, VISITS)
 
 
 @pytest.mark.matrix
