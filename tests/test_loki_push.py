@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
 from typing import Any
@@ -338,3 +339,10 @@ def test_a_date_without_the_servers_time() -> None:
     seconds = retry_after_of({"retry-after": formatdate(time.time() + 100, usegmt=True)})
     assert seconds is not None
     assert 90 < seconds <= 101
+
+
+def test_labels_of_which_none_has_a_value() -> None:
+    """The label is the service: Loki takes no stream without a label."""
+    assert labels_of(replace(ME, env=""), {}, ["env"]) == ({"service": "shop"}, [])
+    assert labels_of(replace(ME, env="prod"), {}, ["env"]) == ({"env": "prod"}, [])
+    assert labels_of(replace(ME, env=""), {"zone": "a"}, ["env"]) == ({"zone": "a"}, [])

@@ -233,3 +233,39 @@ def test_which_sinks_hold_back() -> None:
     """Those that push to servers."""
     assert LokiSink("http://loki:3100").terms.replay_speed == 2.0
     assert Terms().replay_speed is None
+
+
+def test_a_flush_that_was_given_up() -> None:
+    """What it asked for does not wait for nobody: the events of the outage go out as slowly as without it."""
+
+    async def main() -> Server:
+        server = Server(OUTAGE)
+        delivery = delivery_to(server)
+        await a_second_each(delivery, 0, OUTAGE - 20, each=5)
+        await delivery.settle(delivery.position, 1.0)
+        await a_second_each(delivery, OUTAGE - 20, OUTAGE + 60, each=5)
+        await delivery.close(1.0)
+        return server
+
+    server = fake_time.run(main())
+    first = server.took[0][0]
+    assert len([seq for at, seqs in server.took for seq in seqs if at <= first + 10]) < 5 * 60
+
+
+def test_a_backlog_that_is_nearly_full() -> None:
+    """It is sent ahead of its time: an event that is dropped for want of room is worse than one that comes early."""
+
+    async def main() -> tuple[Server, int]:
+        server = Server(OUTAGE)
+        delivery = delivery_to(server, backlog_bytes=100_000)
+        await a_second_each(delivery, 0, OUTAGE, each=5)  # half of it is full
+        while not server.took:
+            await asyncio.sleep(0.1)
+        await a_second_each(delivery, OUTAGE + 100, OUTAGE + 200, each=400)
+        dropped = delivery.books.dropped_total()
+        await delivery.close(1.0)
+        return server, dropped
+
+    server, dropped = fake_time.run(main())
+    assert dropped == 0
+    assert server.seqs == sorted(server.seqs)

@@ -14,7 +14,8 @@ Invariants:
    (`_internal/backoff.py`).
 7. A position is settled when every event up to it has met its fate, whatever has become of later ones.
 8. What waits when the hub closes is left to whoever finds the journal, where there is one that has it; the rest is counted.
-9. A server that was away is not flooded when it is back (`_internal/replay.py`); a flush, and the end, do not wait for that.
+9. A server that was away is not flooded when it is back (`_internal/replay.py`); a flush does not wait for that, nor does the
+   end, nor a backlog that is nearly full: to drop events for it would be worse.
 10. What a sink does with a cancellation changes nothing: once `close()` has counted a batch, no result of it counts any more, and
    the task ends after the call it is in. A sink that is opened again is first let out of that call.
 
@@ -24,7 +25,6 @@ All of it runs on the worker's loop; only the books are read from elsewhere.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from fapilog._internal.protection import Passage
     from fapilog.identity import Identity
     from fapilog.typing import Sink
+
+CROWDED = 0.9  # share of the backlog's bound
 
 
 class Delivery:
@@ -68,7 +70,7 @@ class Delivery:
         self._waker = Waker()
         self._progress = asyncio.Event()
         self._kept = 0
-        self._asked_for = 0
+        self._asked: list[int] = []
         self._stale = False
         self._backoff = Backoff(self._terms)
         self._replay = Replay(self._terms)
@@ -144,13 +146,17 @@ class Delivery:
 
     async def settle(self, position: int, seconds: float | None) -> None:
         """Wait until all events up to *position* have met their fate, for at most *seconds*."""
-        self._asked_for = max(self._asked_for, position)
+        self._asked.append(position)
         self._waker.wake()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(seconds):
                 while not self.settled(position):
                     self._progress.clear()
                     await self._progress.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._asked.remove(position)
 
     async def close(self, seconds: float) -> None:
         """
@@ -214,8 +220,9 @@ class Delivery:
 
     @property
     def _wanted(self) -> bool:
-        """Whether somebody waits for what is here: a flush, or the end."""
-        return self._asked_for > self._settled_at or self._backoff.hurried
+        """Whether what is here must not wait: for a flush, for the end, or because what comes would soon be dropped for it."""
+        crowded = self.books.backlog_bytes > CROWDED * self._terms.backlog_bytes
+        return crowded or max(self._asked, default=0) > self._settled_at or self._backoff.hurried
 
     def _take(self) -> Batch:
         return self._backlog.take(float("inf") if self._wanted else self._replay.span(asyncio.get_running_loop().time()))

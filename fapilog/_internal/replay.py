@@ -14,7 +14,7 @@ Invariants:
 3. Where no try has failed, or `replay_speed` is *None*, it has no effect at all.
 4. Meanwhile a batch holds the events of `SLICE` times the usual, so that the replay takes fewer requests a second than usual.
 
-Used on the worker's loop only; who asks for a flush or for the end does not ask here.
+Used on the worker's loop only; for a flush, the end or a backlog that is nearly full nobody asks here.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ Invariants:
 4. Celery neither takes handlers from the root logger nor puts its own there. Its loggers, and those of `get_task_logger()`, are
    let through by `--loglevel`; of ours only a rule that names the logger decides too.
 5. What is bound in the course of a task is unbound when it ends, also what its code has left.
-6. A soft time limit that comes in the middle of a log call, which does not raise, comes again until it finds the task's own code.
+6. A soft time limit that comes in the middle of a log call, which does not raise, comes again until it finds the task's own code
+   or the task has ended; no other task meets it.
 
 A receiver that raises is logged by Celery and does no more harm; none of these is to raise.
 """
@@ -37,7 +38,7 @@ from billiard.util import Finalize
 from celery import signals
 from celery.concurrency import ALIASES
 from celery.utils.log import ColorFormatter
-from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
+from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars, unbind_contextvars
 
 from fapilog._internal import ledger
 from fapilog._internal.route import route
@@ -62,12 +63,18 @@ class _Process:
 
     Attributes:
         parent: The process that was started as a worker, if this is it or a fork of it.
+        child: Whether this is a child of the pool: between its tasks nothing is bound.
+        task: What stands for the task that runs in a child of the pool; None between tasks.
+        late: The task whose soft time limit comes once more.
         starting: Whether that is still on its way up.
         pool: billiard's, of which that is the parent.
         logfile: What writes its `--logfile`.
     """
 
     parent = 0
+    child = False
+    task: object = None
+    late: object = None
     starting = True
     pool: Any = None
     logfile: logging.Handler | None = None
@@ -96,6 +103,9 @@ def install() -> None:
         (signals.task_postrun, leave_task),
     ):
         each.connect(receiver, weak=False, dispatch_uid=receiver.__qualname__)
+    trace = logging.getLogger("celery.app.trace")
+    if not any(isinstance(each, _EagerHandler) for each in trace.handlers):
+        trace.addHandler(_EagerHandler())
 
 
 def set_up_logging(loglevel: int, logfile: Any = None, format: str = "", **_: Any) -> None:  # noqa: A002 - Celery's names
@@ -140,12 +150,34 @@ class _Handler(HubHandler):
         super().emit(record)
 
     def log(self, record: logging.LogRecord) -> None:
-        told = record.__dict__.get("data")
-        super().log(_with_fields(record, told) if isinstance(told, dict) and "id" in told else record)
+        super().log(_with_fields(record))
 
 
-def _with_fields(record: logging.LogRecord, told: dict[str, Any]) -> logging.LogRecord:
-    """Return the record with the task's id, name and run time; not its arguments: Celery's text does not show them either."""
+class _EagerHandler(HubHandler):
+    """Takes what is said of tasks that run in a process that is no worker, eagerly, if it has its records captured."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        spec = coordinator.spec
+        if spec is not None and spec.settings.capture_stdlib and not _is_worker():
+            super().emit(record)
+
+    def log(self, record: logging.LogRecord) -> None:
+        super().log(_with_fields(record))
+
+
+def _is_worker() -> bool:
+    return any(isinstance(each, _Handler) for each in logging.getLogger("celery").handlers)
+
+
+def _with_fields(record: logging.LogRecord) -> logging.LogRecord:
+    """
+    Return a record about a task with the task's id, name and run time, and not with its arguments; any other as it is.
+
+    The arguments may be anything, by position too, where no name tells of a secret; Celery's text does not show them either.
+    """
+    told = record.__dict__.get("data")
+    if not isinstance(told, dict) or "id" not in told:
+        return record
     record = copy.copy(record)
     del record.__dict__["data"]
     record.task_id, record.task = told["id"], told.get("name")
@@ -202,6 +234,7 @@ def enter_child(**_: Any) -> None:
         return
     _Process.starting = False
     clear_contextvars()
+    _Process.child = True
     coordinator.become_worker()
     coordinator.start()
 
@@ -233,10 +266,16 @@ def leave_parent(**_: Any) -> None:
 def enter_task(task_id: Any = None, task: Any = None, **_: Any) -> None:
     """Bind what every event in the course of a task has."""
     _heed_soft_limit()
-    _around.set((get_contextvars(), _around.get()))
+    outer = _around.get()
+    if outer is None:
+        _Process.task = object()
+    # What receivers before this one have bound belongs to the task, where nothing can have been bound before that.
+    _around.set(({} if outer is None and _Process.child else get_contextvars(), outer))
     bind_contextvars(task_id=task_id, task=task.name)
     if task.request.retries:
         bind_contextvars(retries=task.request.retries)
+    elif outer is not None:
+        unbind_contextvars("retries")
 
 
 def leave_task(**_: Any) -> None:
@@ -246,6 +285,8 @@ def leave_task(**_: Any) -> None:
         return
     before, outer = around
     _around.set(outer)
+    if outer is None:
+        _Process.task = None
     clear_contextvars()
     bind_contextvars(**before)
 
@@ -258,16 +299,21 @@ def _heed_soft_limit() -> None:
 
 
 def _soft_limit(number: int, frame: FrameType | None) -> None:
+    late, _Process.late = _Process.late, None
+    if late is not None and late is not _Process.task:  # it has ended meanwhile, and the next one has time
+        return
     inner = frame
     while inner is not None:
         if str(inner.f_globals.get("__name__")).startswith("fapilog."):
             # The plain module: `threading.Thread` takes locks that what is interrupted here may hold.
-            _thread.start_new_thread(_come_again, (number,))
+            if _Process.task is not None:
+                _thread.start_new_thread(_come_again, (number, _Process.task))
             return
         inner = inner.f_back
     sys.modules["billiard.pool"].soft_timeout_sighandler(number, frame)
 
 
-def _come_again(number: int) -> None:
+def _come_again(number: int, task: object) -> None:
     time.sleep(_AGAIN)
+    _Process.late = task
     signal.pthread_kill(threading.main_thread().ident or 0, number)

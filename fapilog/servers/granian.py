@@ -10,7 +10,8 @@ Invariants:
    (method, path, query, status, duration, client), which goes for RSGI applications too. granian writes access lines where
    `--access-log` asks for them; here they are asked for, unless `FAPILOG_ACCESS_LOG` is false.
 2. The level of granian's own lines is its `--log-level`.
-3. The main process is a master: worker 0, without a thread of ours, which it would fork with. Its children are workers.
+3. The main process is a master: worker 0, without a thread of ours, which it would fork with. Its children are workers. A server
+   that has no children (`granian.server.embed`) is a worker.
 4. A worker drains when its main thread has ended, as every child of `multiprocessing` does (`lifecycle.arm_exit`).
 
 granian calls the handler's factory in the main process, while the server is made, and again in each worker, forked or spawned,
@@ -51,15 +52,18 @@ def handler() -> logging.Handler:
     for frame in frames_above():
         if str(frame.f_globals.get("__name__")).startswith("granian.server."):
             if frame.f_code.co_name == "__init__":
-                _enter_main_process(frame.f_locals.get("self"))
+                _enter_server(frame.f_locals.get("self"))
             else:
                 coordinator.become_worker()
             break
     return RecordsHandler(_UP)
 
 
-def _enter_main_process(server: Any) -> None:
-    coordinator.become_master()
+def _enter_server(server: Any) -> None:
+    if any(base.__module__ == "granian.server.mp" for base in type(server).__mro__):
+        coordinator.become_master()
+    else:  # `granian.server.embed`, and threads: it serves by itself
+        coordinator.become_worker()
     if logs_access():
         server.log_access = True
 

@@ -53,7 +53,8 @@ def labels_of(
     """
     Return the labels of a process, those of *names* first, and the names of those that are too many.
 
-    Those without a value are left out. Of two names that are the same once they are cleaned, the later one gets a number: `a_2`.
+    Those without a value are left out; where none is left the label is `service`, since Loki takes no stream without one. Of two
+    names that are the same once they are cleaned, the later one gets a number: `a_2`.
     """
     fields = identity.fields()
     labels: dict[str, str] = {}
@@ -66,7 +67,7 @@ def labels_of(
             left.append(name)
             continue
         labels[_free(clean_name(name), labels)] = _value(text)
-    return labels, left
+    return labels or {"service": _value(identity.service)}, left
 
 
 def _value(text: str) -> str:

@@ -23,7 +23,7 @@ from tests._support import ran_well, read_lines, run_script
 from tests.programs.running import Life, Running, environment, lives, living, wait_until
 from tests.servers.harness import HERE, check_turns
 
-pytest.importorskip("celery", reason="needs celery: pip install celery")
+adapter = pytest.importorskip("fapilog.servers.celery", reason="needs celery: pip install celery")
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -497,3 +497,49 @@ def test_a_process_that_sends_tasks(tmp_path) -> None:
         ("after", "celery_app.outer", "r", 1, None),
     ]
     assert lines[0]["task_id"] == lines[3]["task_id"] != lines[1]["task_id"]
+
+
+def test_an_eager_task_with_a_secret_among_its_arguments(tmp_path) -> None:
+    """They are not logged, also in a process that is no worker; `retries` is that of the task itself."""
+    code = """
+    import os, sys
+    from celery import Celery
+    import fapilog, fapilog.servers.celery
+    fapilog.servers.celery.install()
+    app = Celery("t", broker_url="memory://", task_ignore_result=True)
+    @app.task(name="inner")
+    def inner(*args, **more): fapilog.get_logger("tasks").info("inner")
+    @app.task(name="outer")
+    def outer():
+        inner.apply(("hunter2",), {"word": "hunter3"})
+        fapilog.get_logger("tasks").info("outer")
+    fapilog.configure_logging(sinks=["file"], file_path="out.jsonl")
+    outer.apply(retries=2)
+    """
+    ran_well(run_script(code, tmp_path))
+    lines = read_lines(tmp_path / "out.jsonl")
+    assert "hunter" not in (tmp_path / "out.jsonl").read_text()
+    assert [(line["event"], line.get("retries")) for line in lines if line["logger"] == "tasks"] == [
+        ("inner", None),
+        ("outer", 2),
+    ]
+    succeeded = [line for line in lines if line["logger"] == "celery.app.trace"]
+    assert [(line["task"], "duration_ms" in line, "data" in line) for line in succeeded] == [
+        ("inner", True, False),
+        ("outer", True, False),
+    ]
+
+
+def test_a_soft_time_limit_that_comes_again_when_its_task_has_ended(monkeypatch) -> None:
+    """The task that runs then does not meet it; its own does."""
+    raised: list[int] = []
+    monkeypatch.setattr("billiard.pool.soft_timeout_sighandler", lambda number, _: raised.append(number))
+    process = adapter._Process
+    monkeypatch.setattr(process, "task", "the next")
+    monkeypatch.setattr(process, "late", "the one before")
+    adapter._soft_limit(signal.SIGUSR1, None)
+    assert raised == []
+    adapter._soft_limit(signal.SIGUSR1, None)  # its own, from billiard
+    process.late = "the next"
+    adapter._soft_limit(signal.SIGUSR1, None)
+    assert raised == [signal.SIGUSR1] * 2

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fapilog.servers import granian
+from tests._support import ran_well, run_script
 from tests.programs.running import lives
 from tests.servers.harness import check_visits
 from tests.servers.others import Granian, check_slow_sink
@@ -134,3 +135,34 @@ def test_the_threads_of_the_main_process(tmp_path):
 
     assert threads(tmp_path / "with", *OURS) == threads(tmp_path / "without")
     assert [life.whole().worker for life in lives(tmp_path / "with")] == [0, 1, 2]
+
+
+def test_a_server_in_a_program_of_its_own(tmp_path):
+    """`granian.server.embed` has no children: it is a worker, whose network sinks get what it logs."""
+    code = """
+    import asyncio, socket
+    import fapilog, fapilog.servers.granian
+    from granian.server.embed import Server
+    class Taking:
+        name = "taking"
+        events = []
+        async def open(self, identity): pass
+        async def write(self, events): self.events += [(each["event"], each["worker"]) for each in events]
+        async def close(self): pass
+    fapilog.configure_logging(sinks=["file", Taking()], file_path="app.jsonl", run_dir="run")
+    async def app(scope, receive, send): pass
+    async def main():
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            port = bound.getsockname()[1]
+        server = Server(app, port=port, interface="asgi", log_dictconfig=fapilog.servers.granian.log_config())
+        serving = asyncio.create_task(server.serve())
+        while not any(event.startswith("Started worker-1") for event, _ in Taking.events):
+            await asyncio.sleep(0.01)
+        server.stop()
+        await serving
+    asyncio.run(main())
+    assert fapilog.flush(20).complete
+    assert {worker for _, worker in Taking.events} == {1}, Taking.events
+    """
+    ran_well(run_script(code, tmp_path))

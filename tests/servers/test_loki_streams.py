@@ -21,7 +21,7 @@ def test_the_streams_of_many_recycled_workers(tmp_path: Path, recycles: int) -> 
     """Four workers never need more than five streams; pid and request are in the lines, and every event is there (O-MET-2)."""
     with StandIn(limits=NO_RATES, dedupe=Dedupe.OFF) as loki:
         settings: Any = {"FAPILOG_SINKS": "file,loki", "FAPILOG_LOKI_URL": loki.url, "FAPILOG_LOKI_BATCH_TIMEOUT": "0.2"}
-            settings["FAPILOG_DRAIN_TIMEOUT"] = "10"  # on a busy machine; what a drain has no time for has its own tests
+        settings["FAPILOG_DRAIN_TIMEOUT"] = "10"  # on a busy machine; what a drain has no time for has its own tests
         with Gunicorn(tmp_path, *OUR_CONF, "--max-requests", "10", workers=4, **settings) as server:
             visits = server.meet_workers()
             visits.send(until=lambda: len(visits.pids) >= 4 + recycles)
