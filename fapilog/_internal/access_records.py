@@ -14,11 +14,11 @@ Invariants:
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from fapilog._internal.access import CLIENT_LEFT, EVENT, INFO, LOGGER, text, well_formed
+from fapilog._internal.frames import frames, module_of
 from fapilog._internal.gates import gates
 from fapilog.logger import processors
 from fapilog.pipeline import emit
@@ -26,7 +26,6 @@ from fapilog.pipeline import emit
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
-    from types import FrameType
 
 UVICORN = "uvicorn.access"
 HYPERCORN = "hypercorn.access"
@@ -87,12 +86,7 @@ def _of_hypercorn(atoms: Any) -> dict[str, Any] | None:
 
 def _hypercorns_stream() -> Any:
     """Return the object that stands for the request whose access line hypercorn is logging up the stack."""
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - as the standard library's logging does
-    while frame is not None:
-        if str(frame.f_globals.get("__name__")).startswith("hypercorn.protocol."):
-            return frame.f_locals.get("self")
-        frame = frame.f_back
-    return None
+    return next((frame.f_locals.get("self") for frame in frames() if module_of(frame).startswith("hypercorn.protocol.")), None)
 
 
 def _of_granian(told: Any) -> dict[str, Any]:

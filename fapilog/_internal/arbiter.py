@@ -28,10 +28,10 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from fapilog._internal import lifecycle
+from fapilog._internal.frames import frames, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import FrameType
 
     from fapilog._internal.lifecycle import Doors
 
@@ -40,19 +40,6 @@ ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)  # with which an arbit
 WAIT_STEP = 0.01
 ABORT_HANDLERS = ("handle_abort", "handle_abort_signal")
 _ARMED = "_fapilog_armed"
-
-
-def frames() -> Iterator[FrameType]:
-    """Tell the frames above the caller, the nearest first."""
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - as the standard library's logging does
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def module_of(frame: FrameType) -> str:
-    """Return the name of the module whose code *frame* runs."""
-    return str(frame.f_globals.get("__name__", ""))
 
 
 def master() -> Any:

@@ -20,7 +20,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fapilog._internal.arbiter import also, follow_reopening, frames, module_of
+from fapilog._internal.arbiter import also, follow_reopening
+from fapilog._internal.frames import frames, module_of
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -69,9 +69,8 @@ class Scan:
         self._looks = 0
         self._next = 0.0
         self._alarmed = False
-        self._rng = random.Random(
-            int.from_bytes(os.urandom(8))
-        )  # whoever seeds all processes alike must not make them look together
+        # Not the random of the application, which may have seeded it alike in all processes.
+        self._rng = random.Random(int.from_bytes(os.urandom(8)))
 
     def is_due(self) -> bool:
         """Whether it is time to look again."""
@@ -118,7 +117,7 @@ class Scan:
         if len(names) > MOST_WAITING:
             for known in self._known.values():
                 known.due = known.due if known.tried else now
-        self._next = min((known.due for known in self._known.values()), default=math.inf)
+        self._next = 0.0
 
     def _met(self, name: str, now: float) -> _Known:
         worker, ripe = self._worker_of(name), now + RIPE_AFTER

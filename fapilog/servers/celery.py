@@ -41,6 +41,7 @@ from celery.utils.log import ColorFormatter
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars, unbind_contextvars
 
 from fapilog._internal import ledger
+from fapilog._internal.frames import module_of
 from fapilog._internal.route import route
 from fapilog._internal.starting import recover_all
 from fapilog.coordinator import coordinator
@@ -138,8 +139,15 @@ def _write_too(logfile: Any, form: str, level: int) -> None:
     logging.root.setLevel(level)
 
 
-class _Handler(HubHandler):
+class _TaskHandler(HubHandler):
     """Takes Celery's records; what they say of a task is in fields of the names that other events have."""
+
+    def log(self, record: logging.LogRecord) -> None:
+        super().log(_with_fields(record))
+
+
+class _Handler(_TaskHandler):
+    """Takes those of a worker; errors of its start are also on stderr."""
 
     def __init__(self) -> None:
         super().__init__(obeys=False)
@@ -149,20 +157,14 @@ class _Handler(HubHandler):
             echo(record)
         super().emit(record)
 
-    def log(self, record: logging.LogRecord) -> None:
-        super().log(_with_fields(record))
 
-
-class _EagerHandler(HubHandler):
+class _EagerHandler(_TaskHandler):
     """Takes what is said of tasks that run in a process that is no worker, eagerly, if it has its records captured."""
 
     def emit(self, record: logging.LogRecord) -> None:
         spec = coordinator.spec
         if spec is not None and spec.settings.capture_stdlib and not _is_worker():
             super().emit(record)
-
-    def log(self, record: logging.LogRecord) -> None:
-        super().log(_with_fields(record))
 
 
 def _is_worker() -> bool:
@@ -304,7 +306,7 @@ def _soft_limit(number: int, frame: FrameType | None) -> None:
         return
     inner = frame
     while inner is not None:
-        if str(inner.f_globals.get("__name__")).startswith("fapilog."):
+        if module_of(inner).startswith("fapilog."):
             # The plain module: `threading.Thread` takes locks that what is interrupted here may hold.
             if _Process.task is not None:
                 _thread.start_new_thread(_come_again, (number, _Process.task))

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 from fapilog._internal.access_records import GRANIAN as ACCESS
 from fapilog._internal.exchange import logs_access
+from fapilog._internal.frames import frames, module_of
 from fapilog.coordinator import coordinator
-from fapilog.servers.setup import RecordsHandler, configure_or_exit, frames_above, log_config_of
+from fapilog.servers.setup import RecordsHandler, configure_or_exit, log_config_of
 
 if TYPE_CHECKING:
     import logging
@@ -49,8 +50,8 @@ def handler() -> logging.Handler:
         SystemExit: A `FAPILOG_*` setting is wrong; with the one line that says which.
     """
     configure_or_exit()
-    for frame in frames_above():
-        if str(frame.f_globals.get("__name__")).startswith("granian.server."):
+    for frame in frames():
+        if module_of(frame).startswith("granian.server."):
             if frame.f_code.co_name == "__init__":
                 _enter_server(frame.f_locals.get("self"))
             else:

@@ -25,7 +25,8 @@ from typing import Any
 
 from fapilog._internal.access_records import HYPERCORN as ACCESS
 from fapilog._internal.exchange import logs_access
-from fapilog.servers.setup import RecordsHandler, configure_or_exit, frames_above, log_config_of
+from fapilog._internal.frames import frames, module_of
+from fapilog.servers.setup import RecordsHandler, configure_or_exit, log_config_of
 
 LOG_CONFIG_FILE = Path(__file__).with_name("hypercorn_log_config.json")
 _UP = "Running on"
@@ -44,8 +45,8 @@ def handler() -> logging.Handler:
         SystemExit: A `FAPILOG_*` setting is wrong; with the one line that says which.
     """
     configure_or_exit()
-    for frame in frames_above():
-        if frame.f_globals.get("__name__") == "hypercorn.logging" and frame.f_code.co_name == "__init__":
+    for frame in frames():
+        if module_of(frame) == "hypercorn.logging" and frame.f_code.co_name == "__init__":
             _ask_for_access_lines(frame.f_locals.get("self"))
             break
     return RecordsHandler(_UP)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -21,10 +20,6 @@ from fapilog.coordinator import coordinator
 from fapilog.errors import ConfigurationError
 from fapilog.sinks.stream import StreamSink
 from fapilog.stdlib import HubHandler, message_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
 
 _STDERR = 2
 
@@ -81,14 +76,6 @@ def log_config_of(server: str, own: str, access: str) -> dict[str, Any]:
             access: {"handlers": ["fapilog"], "level": "INFO", "propagate": False},
         },
     }
-
-
-def frames_above() -> Iterator[FrameType]:
-    """Tell the frames above the caller, the nearest first: to a factory that a server hands nothing, who is calling says it."""
-    frame = sys._getframe(2)  # noqa: SLF001 - as the standard library's logging does
-    while frame is not None:
-        yield frame
-        frame = frame.f_back  # type: ignore[assignment]
 
 
 def echo(record: logging.LogRecord) -> None:

@@ -28,9 +28,10 @@ from typing import Any
 
 from fapilog._internal.access_records import UVICORN as ACCESS
 from fapilog._internal.access_records import is_access_record, log_access_record
+from fapilog._internal.frames import frames
 from fapilog.asgi import FapilogMiddleware
 from fapilog.coordinator import coordinator
-from fapilog.servers.setup import configure_or_exit, echo, frames_above
+from fapilog.servers.setup import configure_or_exit, echo
 from fapilog.stdlib import HubHandler
 
 LOG_CONFIG_FILE = Path(__file__).with_name("uvicorn_log_config.json")
@@ -107,7 +108,7 @@ def _load_and_wrap(config: Any) -> None:
 
 
 def _config_above() -> Any:
-    for frame in frames_above():
+    for frame in frames():
         found = frame.f_locals.get("self")
         if any(base.__module__ == "uvicorn.config" and base.__name__ == "Config" for base in type(found).__mro__):
             return found

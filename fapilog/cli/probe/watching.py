@@ -10,11 +10,11 @@ import functools
 import logging.config
 import logging.handlers
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from fapilog._internal.frames import frames, module_of
 from fapilog._internal.queue import queue_sink
 from fapilog.cli.probe.sight import ConfigSeen
 from fapilog.logger import processors
@@ -22,7 +22,6 @@ from fapilog.logger import processors
 if TYPE_CHECKING:
     import traceback
     from collections.abc import Callable, Iterable
-    from types import FrameType
 
 SERVERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
 _OURS = {"fapilog", "structlog", "logging", "importlib", "gunicorn"}
@@ -84,12 +83,8 @@ class Watch:
 
 def _caller() -> str:
     """Return the place in the user's code that called what is watched; else the nearest that is not the library's own."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as the standard library's logging does
-    places = []
-    while frame is not None:
-        if str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _OURS:
-            places.append(place(frame.f_code.co_filename, frame.f_lineno))
-        frame = frame.f_back
+    theirs = (frame for frame in frames() if module_of(frame).partition(".")[0] not in _OURS)
+    places = [place(frame.f_code.co_filename, frame.f_lineno) for frame in theirs]
     return next(filter(_is_the_users, places), (places or [""])[0])
 
 
