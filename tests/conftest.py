@@ -1,11 +1,15 @@
-"""How many tests run at once, and what their modules must not do."""
+"""How many tests run at once, what their modules must not do, and what several of them begin with."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.hookimpl(optionalhook=True)  # also where pytest-xdist is switched off
@@ -20,3 +24,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     coordinator = sys.modules.get("fapilog.coordinator")
     if coordinator is not None and coordinator.coordinator.spec is not None:
         raise pytest.UsageError("a test's module, or one that it imports, calls configure_logging(): it has to be done in a test")
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """Return a run directory with nothing in it; where fapilog is to make it, a module has a fixture of its own."""
+    path = tmp_path / "run"
+    path.mkdir(mode=0o700)
+    return path

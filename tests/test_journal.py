@@ -54,13 +54,6 @@ OWN = Identity("s", "", "h", 1, 7, "ab" * 8)
 BEGIN = b'{"timestamp":"2026-11-28T00:00:00.000000Z","level":"info","event":"'
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    path = tmp_path / "run"
-    path.mkdir(mode=0o700)
-    return path
-
-
 def made(run_dir: Path, ring: int = RING, identity: Identity = OWN, sinks: tuple[str, ...] = ("file",)) -> Journal:
     return Journal.make(run_dir, identity, sinks, "t", ring)
 

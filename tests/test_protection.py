@@ -79,13 +79,6 @@ class Bench:
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    path = tmp_path / "run"
-    path.mkdir(mode=0o700)
-    return path
-
-
-@pytest.fixture
 def bench(run_dir: Path) -> Iterator[Bench]:
     made = Bench(run_dir)
     yield made

@@ -37,13 +37,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    path = tmp_path / "run"
-    path.mkdir(mode=0o700)
-    return path
-
-
 def identity(worker: int, boot: int | None = None) -> Identity:
     return Identity("s", "", "h", worker, 100 + worker, f"{worker if boot is None else boot:016x}")
 
