@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -125,7 +127,23 @@ def test_fork_under_gevent(tmp_path, order):
         assert ticks(found[False].whole(closed=False)) == of_all_greenlets()
 
 
+@ORDER
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_what_a_green_thread_leaves_open(tmp_path, order):
+    """No directory: what it has closed is closed before gevent's hub runs, so that nothing forked meanwhile inherits it."""
+    with start_green(tmp_path, "leaves_open", order) as program:
+        finished(program)
+
+        assert [entry["directories"] for entry in said(program, "open")] == [[]]
+
+
 # Without gevent.
+
+
+def test_who_closes_descriptors():
+    """`close_fd()` alone, all over the package."""
+    package = Path(native.__file__).parents[1]
+    assert [path.name for path in package.rglob("*.py") if "os.close(" in path.read_text()] == []
 
 
 @pytest.fixture

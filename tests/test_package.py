@@ -29,7 +29,8 @@ fapilog.redaction fapilog._internal.findings
 fapilog._internal.notes fapilog._internal.plain
 fapilog._internal.flat
 fapilog._internal.frames
-fapilog._internal.native fapilog._internal.owner fapilog._internal.exceptions fapilog._internal.kin
+fapilog._internal.native fapilog._internal.exceptions fapilog._internal.kin
+fapilog._internal.owner
 fapilog.typing fapilog.encoding fapilog._internal.parsing fapilog._internal.lifecycle
 fapilog._internal.arbiter fapilog._internal.settling fapilog._internal.chain fapilog._internal.sampling fapilog._internal.gates
 fapilog._internal.standard fapilog._internal.tracing fapilog._internal.dirty

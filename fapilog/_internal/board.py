@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fapilog._internal import rundir, sealed
+from fapilog._internal.native import close_fd
 from fapilog._internal.notes import note
 from fapilog._internal.owner import file_of, owners_rights
 from fapilog._internal.records import Record, encode, parse, slimmer
@@ -64,7 +65,7 @@ class Row:
         try:
             text, unreadable = sealed.read_block(fd, self._place)
         finally:
-            os.close(fd)
+            close_fd(fd)
         self.record: Record | None = parse(text) if text else None
         if unreadable or (text and self.record is None):
             note("board row", f"the row of worker {slot.number} on the board could not be read: its counters begin anew")
@@ -104,7 +105,7 @@ class Row:
             if self._text and sealed.read_block(fd, self._place)[0] != self._text:
                 sealed.write_block(fd, self._place, self._text)
         finally:
-            os.close(fd)
+            close_fd(fd)
 
     def asked(self) -> bytes:
         """Return what stood on the board about controls at the last `look()`; see `controls.parse()`."""
@@ -117,7 +118,7 @@ class Row:
         try:
             sealed.write_block(fd, self._place, text)
         finally:
-            os.close(fd)
+            close_fd(fd)
 
     def _opened(self) -> int:
         """Return a descriptor of the board; -1 where the run directory is not ours any more, or a new board has to wait."""
@@ -125,7 +126,7 @@ class Row:
             fd = rundir.open_file(self._slot.run_dir, NAME, os.O_RDWR)
             if os.pread(fd, len(sealed.MAGIC), 0) == sealed.MAGIC:
                 return fd
-            os.close(fd)
+            close_fd(fd)
         except FileNotFoundError:
             pass
         now = time.monotonic()
@@ -185,7 +186,7 @@ def read_board(run_dir: Path) -> tuple[list[Seen], int]:
             elif text or unreadable:
                 damaged += 1
     finally:
-        os.close(fd)
+        close_fd(fd)
     return rows, damaged
 
 
@@ -205,9 +206,9 @@ def open_board(run_dir: Path) -> int:
                     return fd
                 _move_aside(run_dir)
             except BaseException:
-                os.close(fd)
+                close_fd(fd)
                 raise
-            os.close(fd)
+            close_fd(fd)
     raise FileExistsError(17, "something stands in the place of the board")
 
 

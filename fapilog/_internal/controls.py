@@ -20,6 +20,7 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from fapilog._internal import board, rundir, sealed
+from fapilog._internal.native import close_fd
 from fapilog._internal.records import Count, Moment, Text  # noqa: TC001 - pydantic reads the annotations
 from fapilog.errors import ConfigurationError
 
@@ -90,7 +91,7 @@ def asked_for(run_dir: Path) -> list[Control]:
     try:
         return parse(sealed.read_block(fd, board.CONTROLS)[0])
     finally:
-        os.close(fd)
+        close_fd(fd)
 
 
 def ask(run_dir: Path, level: int, *, logger: str = "", worker: int | None = None, seconds: float | None = None) -> None:
@@ -126,4 +127,4 @@ def _change(run_dir: Path, logger: str, worker: int | None, instead: list[Contro
             others = [each for each in parse(text) if (each.logger, each.worker) != (logger, worker)]
             sealed.write_block(fd, board.CONTROLS, orjson.dumps([*others, *instead][-MAX_CONTROLS:]))
         finally:
-            os.close(fd)
+            close_fd(fd)

@@ -20,6 +20,7 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from fapilog._internal import rundir
+from fapilog._internal.native import close_fd
 from fapilog._internal.owner import owners_rights
 from fapilog._internal.records import Moment  # noqa: TC001 - pydantic reads the annotations
 
@@ -80,7 +81,7 @@ def leave_note(run_dir: Path, boot: str, death: Death) -> None:
     try:
         os.write(fd, orjson.dumps(death))
     finally:
-        os.close(fd)
+        close_fd(fd)
     with owners_rights():
         os.replace(run_dir / (name + ".new"), run_dir / name)
 
@@ -95,7 +96,7 @@ def take_note(run_dir: Path, boot: str) -> Death:
         try:
             text = os.read(fd, MAX_NOTE_BYTES)
         finally:
-            os.close(fd)
+            close_fd(fd)
         with owners_rights():
             os.unlink(run_dir / name)
         return _ADAPTER.validate_json(text)

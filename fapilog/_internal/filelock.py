@@ -17,6 +17,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from fapilog._internal.native import close_fd
 from fapilog._internal.owner import close_if, file_of, make_directory, owners_rights
 
 _TRIES = 100
@@ -53,14 +54,14 @@ class FileLock:
                 if file_of(os.fstat(fd)) == file_of(os.stat(path, follow_symlinks=False)):
                     return cls(path, fd)
             except BlockingIOError:
-                os.close(fd)
+                close_fd(fd)
                 return None
             except FileNotFoundError:
                 pass
             except BaseException:
-                os.close(fd)
+                close_fd(fd)
                 raise
-            os.close(fd)
+            close_fd(fd)
         return None
 
     def holds(self) -> bool:

@@ -46,6 +46,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from fapilog._internal import rundir
 from fapilog._internal.accounting import DROPS, REFUSALS, DropWindow, Reason, SinkBooks
 from fapilog._internal.filelock import FileLock
+from fapilog._internal.native import close_fd
 from fapilog._internal.sealed import seal, unseal
 from fapilog.identity import Identity, seq_of
 
@@ -62,7 +63,7 @@ LIVE_BYTES = 16_384
 RING_AT = LIVE_AT + LIVE_BYTES
 WORD = 8
 MAX_SINKS = 32
-MOST_LEFT = 32  # journals of a service that are kept for sinks that take nothing
+MOST_LEFT, MOST_OF_SLOT = 32, 2  # see `crowded()`
 MOST_STRUCK = 256  # ranges
 NEVER = 1 << 63  # above all seqs
 OF_QUEUE = (*REFUSALS, Reason.DROP_OLDEST)
@@ -166,7 +167,7 @@ def owner_of(run_dir: Path, name: str) -> Owner | None:
     try:
         return owner_in(os.pread(fd, HEAD_BYTES, 0))
     finally:
-        os.close(fd)
+        close_fd(fd)
 
 
 def journals(run_dir: Path) -> list[str]:
@@ -175,6 +176,20 @@ def journals(run_dir: Path) -> list[str]:
         return sorted(filter(NAME.fullmatch, os.listdir(run_dir)))
     except OSError:
         return []
+
+
+def crowded(run_dir: Path) -> bool:
+    """
+    Whether *run_dir* holds more journals than are kept for sinks that take nothing.
+
+    There may be `MOST_LEFT`, and `MOST_OF_SLOT` for each worker that there has been at once: its own, and that of the one before,
+    or else a restart of many workers during an outage would give up what they left.
+    """
+    try:
+        slots = sum(name.startswith("slot-") for name in os.listdir(run_dir))
+    except OSError:
+        return False
+    return len(journals(run_dir)) > MOST_LEFT + MOST_OF_SLOT * slots
 
 
 def has_journal(run_dir: Path, boot: str) -> bool:
@@ -332,4 +347,4 @@ def _mapped(run_dir: Path, name: str, head: bytes, size: int) -> mmap.mmap:
         os.pwrite(fd, head, 0)
         return mmap.mmap(fd, size)
     finally:
-        os.close(fd)
+        close_fd(fd)

@@ -25,6 +25,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fapilog._internal.native import close_fd
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Iterable
@@ -161,7 +163,7 @@ def _close_pipe() -> None:
     ends, _pipe = _pipe or (), None
     for fd in ends:
         if _is_pipe(fd):
-            os.close(fd)
+            close_fd(fd)
 
 
 def _is_pipe(fd: int) -> bool:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fapilog._internal.board import NAME as BOARD
+from fapilog._internal.native import close_fd
 from fapilog.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class _Held:
 
     def __del__(self) -> None:
         if hasattr(self, "fd"):
-            os.close(self.fd)
+            close_fd(self.fd)
             _Held.count -= 1
 
 
@@ -202,7 +203,7 @@ def _is_ours(path: str) -> bool:
     try:
         data = os.read(fd, SNIFFED)
     finally:
-        os.close(fd)
+        close_fd(fd)
     if data.startswith(_GZIP):
         try:
             data = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(data, SNIFFED)
@@ -241,7 +242,7 @@ def lines_of(file: LogFile, advance: Callable[[int], object], block_bytes: int =
             blocks = _plain(fd, file.size, advance, block_bytes or BLOCK)
         yield from _split(blocks)
     finally:
-        os.close(fd)
+        close_fd(fd)
 
 
 def _found_again(file: LogFile) -> int:
@@ -257,7 +258,7 @@ def _found_again(file: LogFile) -> int:
         state = os.fstat(fd)
         if stat.S_ISREG(state.st_mode) and ((state.st_dev, state.st_ino) == file.inode or path == f"{file.path}.gz"):
             return fd
-        os.close(fd)
+        close_fd(fd)
     return -1
 
 

@@ -11,6 +11,7 @@ Invariants:
    threads run, where there are any and where that is possible.
 4. `delivers()` is true wherever code runs because an event is being delivered: on our threads, on those of a custom sink's
    default executor, and inside a custom sink's `write_now()`, for that call alone and not for other green threads.
+5. All of the package closes descriptors by `close_fd()`: at once, and without gevent's hub.
 
 gevent may patch before or after this module is imported, so originals are looked up when they are used.
 """
@@ -24,6 +25,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import select
 import selectors
 import signal
@@ -37,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-_MODULES = {"_thread": _thread, "select": select, "selectors": selectors, "time": time}
+_MODULES = {"_thread": _thread, "os": os, "select": select, "selectors": selectors, "time": time}
 SimpleQueue = _queue.SimpleQueue
 _GREEN_POLL = 0.002
 _asyncios_log = logging.getLogger("asyncio")  # looked up here: `getLogger()` takes a lock, which a fork may hold
@@ -102,6 +104,16 @@ def thread_id() -> int:
     """Return the id of the real thread that is running."""
     ident: int = _original("_thread", "get_ident")()
     return ident
+
+
+def close_fd(fd: int) -> None:
+    """
+    Close *fd* now.
+
+    gevent's (from 25.8 on) closes what is no regular file when its hub runs next. Until then a forked child inherits it, and
+    whoever closes a new descriptor with its number meanwhile lets other green threads run, and gets an error.
+    """
+    _original("os", "close")(fd)
 
 
 def new_lock() -> _thread.LockType:

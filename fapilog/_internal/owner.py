@@ -16,6 +16,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from fapilog._internal.native import close_fd
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -83,7 +85,7 @@ def close_if(fd: int, file: tuple[int, int]) -> None:
     """Close *fd* if it is *file* still: a program may have closed all descriptors and opened others, which are not ours."""
     with contextlib.suppress(OSError):
         if file_of(os.fstat(fd)) == file:
-            os.close(fd)
+            close_fd(fd)
 
 
 def _is_roots_alone(path: Path) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from fapilog._internal.journal import MOST_LEFT, journals
+from fapilog._internal.journal import crowded
 from fapilog._internal.remains import standing
 from fapilog.identity import seq_of
 
@@ -78,18 +78,20 @@ class Passage:
             self._books.unprotected += put - done
 
     def leave(self, lines: Sequence[bytes]) -> list[bytes]:
-        """Leave *lines* to whoever finds the journal; return those that it has not any more, or all if too many are left."""
-        if not self._books.up and len(journals(self._journal.path.parent)) > MOST_LEFT:
-            return list(lines)
-        gone = self._gone(lines) if lines and self._journal.laps else []
+        """
+        Leave *lines* to whoever finds the journal; return those that it has not any more, or all of its own if too many are left.
+
+        What was adopted stands in the journal that it came from.
+        """
+        crowd = not self._books.up and crowded(self._journal.path.parent)
+        gone = self._gone(lines, everything=crowd) if lines and (crowd or self._journal.laps) else []
         self.left += len(lines) - len(gone)
         return gone
 
-    def _gone(self, lines: Sequence[bytes]) -> list[bytes]:
-        """Return those of *lines* that do not stand in the ring; what was adopted stands in the journal that it came from."""
+    def _gone(self, lines: Sequence[bytes], *, everything: bool) -> list[bytes]:
         tail = self._journal.owner.identity.tail()
         own = {seq: line for line in lines if line.endswith(tail % (seq := seq_of(line)))}
-        there = standing(self._journal, min(own, default=1) - 1)
+        there = () if everything else standing(self._journal, min(own, default=1) - 1)
         return [line for seq, line in own.items() if seq not in there]
 
 

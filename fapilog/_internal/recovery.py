@@ -27,9 +27,9 @@ from fapilog._internal.accounting import Reason
 from fapilog._internal.aside import put_aside
 from fapilog._internal.executor import SinkExecutor
 from fapilog._internal.filelock import FileLock
-from fapilog._internal.journal import LIVE_AT, MOST_LEFT, WORD, Words, has_journal, journals
+from fapilog._internal.journal import LIVE_AT, WORD, Words, crowded, has_journal
 from fapilog._internal.ledger import bury_in, recovered_head, told_of, unseen
-from fapilog._internal.native import nap, new_lock
+from fapilog._internal.native import close_fd, nap, new_lock
 from fapilog._internal.notes import note
 from fapilog._internal.notices import dropped_head
 from fapilog._internal.scan import Scan
@@ -204,7 +204,7 @@ class Recovery:
             if state.st_nlink == 1 and state.st_uid == os.stat(self._run_dir).st_uid:
                 lock = FileLock.take(str(self._run_dir / name))
         finally:
-            os.close(fd)
+            close_fd(fd)
         if lock is None:
             return
         adoption = None
@@ -228,7 +228,7 @@ class Recovery:
             left = remains.read(fd)
             begun = left is not None or os.pread(fd, 1, 0) not in {b"", b"\0"}
         finally:
-            os.close(fd)
+            close_fd(fd)
         if left is not None and left.owner.service != self._identity.service:
             return None
         if left is not None and left.owner.boot == self._identity.boot:  # a write of an earlier hub's may still be under way
@@ -249,12 +249,12 @@ class Recovery:
     def _deliver(self, adoption: Adoption) -> None:
         left = adoption.left
         count = 0
-        down = {each.books.name for each in self.deliveries if not each.books.up}
+        down = self._down()
         for name, cursor in left.cursors.items():
             sink, lines = self._sinks.get(name), left.after(cursor)
             put_back = getattr(sink, "put_back", None)
             done = put_back(left.owner.identity, lines, left.owner.started) if put_back is not None else None
-            if done is None and lines and name in down and len(journals(self._run_dir)) > MOST_LEFT:  # not for ever
+            if done is None and lines and name in down and crowded(self._run_dir):  # not for ever
                 self._of_dead.lost += len(lines)
                 self._settle(adoption, name, max(lines))
             elif done is None and lines:
@@ -308,7 +308,7 @@ class Recovery:
         try:
             os.pwrite(fd, struct.pack("=Q", word), LIVE_AT + at * WORD)
         finally:
-            os.close(fd)
+            close_fd(fd)
 
     def _hand_over(self, adoption: Adoption) -> None:
         """Give the sinks without files what they lack, as far as they have room."""
@@ -331,7 +331,19 @@ class Recovery:
         return not adoption.waits and not adoption.handed
 
     def close(self) -> None:
-        """Leave what is not done to whoever comes next."""
+        """Leave what is not done to whoever comes next, but give up what there is too much of for sinks that take nothing."""
+        down = self._down()
+        self._adoptions.sort(key=lambda each: each.left.owner.started, reverse=True)
         while self._adoptions:
-            self._adoptions.pop().lock.leave()
+            oldest = self._adoptions.pop()
+            owed = {*oldest.waits, *oldest.handed}
+            if owed and owed <= down and crowded(self._run_dir):
+                self._of_dead.lost += max(len(oldest.left.after(oldest.left.cursors[name])) for name in owed)
+                oldest.lock.release()
+            else:
+                oldest.lock.leave()
         self._thread.shutdown()
+
+    def _down(self) -> set[str]:
+        """Return the names of the sinks whose last try failed."""
+        return {each.books.name for each in self.deliveries if not each.books.up}

@@ -6,7 +6,7 @@ Invariants:
 1. Two live processes never hold one slot: a slot is a locked file (`flock`), and after locking, the descriptor's inode is
    compared with that of the path, so that a lock on a file somebody removed counts for nothing.
 2. A slot is free as soon as its holder is gone, however it went: the kernel drops the lock with the last descriptor. A child
-   that inherited the descriptor closes it (`os.close`, in the coordinator's at-fork hook), or a dead parent would live on in it.
+   that inherited the descriptor closes it (in the coordinator's at-fork hook), or a dead parent would live on in it.
 3. The directory is ours: mode 0700, owner checked, reached without following a link, and files in it are opened by directory
    descriptor with `O_NOFOLLOW`.
 """
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fapilog._internal.native import nap
+from fapilog._internal.native import close_fd, nap
 from fapilog._internal.notes import note
 from fapilog._internal.owner import close_if, file_of, make_directory, owners_rights
 
@@ -119,7 +119,7 @@ def open_shared(directory: Path, name: str) -> int:
         try:
             return os.open(name, _FLAGS, 0o600, dir_fd=fd)
         finally:
-            os.close(fd)
+            close_fd(fd)
 
 
 def _base() -> Path:
@@ -157,7 +157,7 @@ def _lowest_free(run_dir: Path, first: int) -> Slot:
             if fd is not None:
                 return Slot(number, fd, run_dir, file_of(os.fstat(fd)))
     finally:
-        os.close(directory)
+        close_fd(directory)
     raise OSError(errno.EUSERS, f"all of its {MAX_SLOTS} worker slots are taken")
 
 
@@ -173,7 +173,7 @@ def take_this_slot(run_dir: Path, number: int) -> Slot | None:
         try:
             fd = _lock(directory, f"slot-{number}.lock")
         finally:
-            os.close(directory)
+            close_fd(directory)
     return None if fd is None else Slot(number, fd, run_dir, file_of(os.fstat(fd)))
 
 
@@ -191,7 +191,7 @@ def _open_directory(run_dir: Path) -> int:
     try:
         return _checked(run_dir.name, above)
     finally:
-        os.close(above)
+        close_fd(above)
 
 
 def _checked(name: str, above: int | None) -> int:
@@ -205,7 +205,7 @@ def _opened(name: str, above: int | None, *, root_may: bool = False) -> int:
     state = os.fstat(fd)
     ours = state.st_uid == os.geteuid() or (root_may and os.geteuid() == 0)
     if not ours or stat.S_IMODE(state.st_mode) & 0o022:
-        os.close(fd)
+        close_fd(fd)
         raise PermissionError(1, "it belongs to somebody else or others may write to it")
     return fd
 
@@ -223,9 +223,9 @@ def open_file(run_dir: Path, name: str, flags: int) -> int:
         try:
             fd = os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=directory)
         finally:
-            os.close(directory)
+            close_fd(directory)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
+        close_fd(fd)
         raise OSError(errno.EINVAL, "it is no regular file", name)
     return fd
 
@@ -247,7 +247,7 @@ def is_locked(run_dir: Path, name: str) -> bool:
     except BlockingIOError:
         return True
     finally:
-        os.close(fd)
+        close_fd(fd)
     return False
 
 
@@ -276,7 +276,7 @@ def alone(run_dir: Path, name: str) -> Iterator[None]:
         yield
         _unlock(fd)
     finally:
-        os.close(fd)
+        close_fd(fd)
 
 
 def _locked(fd: int) -> bool:
@@ -312,5 +312,5 @@ def _lock(directory: int, name: str) -> int | None:
             return fd
     except (BlockingIOError, FileNotFoundError):
         pass
-    os.close(fd)
+    close_fd(fd)
     return None

@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fapilog._internal.logfiles import LONGEST, DamagedError, files_in, folders_of, lines_of, opened
+from fapilog._internal.native import close_fd
 from fapilog.cli.merging import Reading
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Source:
 
     def close(self) -> list[bytes]:
         """Let go of it; return what stands behind its last whole line."""
-        os.close(self._fd)
+        close_fd(self._fd)
         return [b"".join(self._rest)]
 
 
@@ -249,7 +250,7 @@ def _opened_again(file: LogFile) -> int:
     state = os.fstat(fd)
     if (state.st_dev, state.st_ino) == file.inode:
         return fd
-    os.close(fd)
+    close_fd(fd)
     return -1
 
 
@@ -279,4 +280,4 @@ def last_of(file: LogFile, count: int, wanted: Wanted | None) -> list[Entry]:
                 return found[-count:]
             size *= 4
     finally:
-        os.close(fd)
+        close_fd(fd)

@@ -12,6 +12,7 @@ from fapilog._internal import remains, rundir
 from fapilog._internal.aside import asides
 from fapilog._internal.filelock import FileLock
 from fapilog._internal.journal import journals
+from fapilog._internal.native import close_fd
 from fapilog.coordinator import coordinator
 from fapilog.errors import ConfigurationError
 from fapilog.sinks.file import FileSink
@@ -98,7 +99,7 @@ def _read(run_dir: Path, name: str) -> Remains | None:
     try:
         return remains.read(fd)
     finally:
-        os.close(fd)
+        close_fd(fd)
 
 
 def _counted(number: int) -> str:

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.live import Live
 
 from fapilog._internal import controls
+from fapilog._internal.native import close_fd
 from fapilog._internal.overview import overview
 from fapilog.cli.level import described
 from fapilog.cli.screen import Frame, History, message, screen
@@ -203,8 +204,8 @@ class Terminal:
         signal.set_wakeup_fd(self._wake_before)
         with contextlib.suppress(BlockingIOError):
             self.missed = os.read(self._signals, 64)
-        os.close(self._signals)
-        os.close(self._wake)
+        close_fd(self._signals)
+        close_fd(self._wake)
 
     def size(self) -> tuple[int, int]:
         """Return its columns and lines; 80x24 if it does not know."""

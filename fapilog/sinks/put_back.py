@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fapilog._internal.filelock import FileLock
+from fapilog._internal.native import close_fd
 from fapilog._internal.owner import owners_rights
 from fapilog.sinks.family import Family, parsed
 from fapilog.sinks.home import numbered
@@ -224,7 +225,7 @@ def _plain_blocks(path: str) -> Iterator[bytes]:
             at -= size
             yield os.pread(fd, size, at)
     finally:
-        os.close(fd)
+        close_fd(fd)
 
 
 def _append(path: str, lines: list[bytes]) -> None:
@@ -235,4 +236,4 @@ def _append(path: str, lines: list[bytes]) -> None:
         while data:
             data = data[os.write(fd, data) :]
     finally:
-        os.close(fd)
+        close_fd(fd)

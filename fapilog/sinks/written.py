@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fapilog._internal.native import nap
+from fapilog._internal.native import close_fd, nap
 from fapilog._internal.owner import make_directory, owners_rights
 
 MODE = 0o644
@@ -129,4 +129,4 @@ def ends_torn(path: str, fd: int) -> bool | None:
         return True
     finally:
         with contextlib.suppress(OSError):
-            os.close(reader)
+            close_fd(reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from fapilog._internal.journal import MOST_LEFT, MOST_OF_SLOT
 from tests.chaos.harness import named, numbers, run
 from tests.chaos.oracle import written
+from tests.loki.standin import StandIn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,24 +128,59 @@ log.info("e", n=20)
     assert not list((tmp_path / "run").glob("journal-*"))
 
 
+OUTAGE: Any = {"sinks": ["file", "loki"], "loki_url": "http://127.0.0.1:9", "max_event_bytes": 1024, "journal_bytes": 1024}
+KNOWS = """
+while fapilog.service_statistics().workers[0].sinks["loki"].up: time.sleep(0.01)
+"""
+
+
 @pytest.mark.matrix
 def test_a_sink_that_takes_nothing_for_ever(tmp_path: Path) -> None:
     """A death is told of once, however many processes take over what is owed; only so many journals are kept."""
-    settings: Any = {"sinks": ["file", "loki"], "loki_url": "http://127.0.0.1:9", "max_event_bytes": 1024, "journal_bytes": 1024}
-    run(tmp_path, KILLED, "20", code=-9, **settings)
-    for _ in range(40):
-        run(tmp_path, "log.info('next')\nfapilog.shutdown_logging(0.05)", **settings)
+    run(tmp_path, KILLED, "20", code=-9, **OUTAGE)
+    for _ in range(MOST_LEFT + 8):  # which may be too short for them to know that Loki is down
+        run(tmp_path, "log.info('next')\nfapilog.shutdown_logging(0.05)", **OUTAGE)
+    told = Counter(event["dead_boot"] for event in named(tmp_path, "fapilog.recovered"))
+    run(tmp_path, f"log.info('last')\n{KNOWS}fapilog.shutdown_logging(0.05)", **OUTAGE)
     assert numbers(tmp_path) == dict.fromkeys(range(20), 1)
     (died,) = named(tmp_path, "fapilog.worker_died")
     assert died["lost"] == 0
-    told = Counter(event["dead_boot"] for event in named(tmp_path, "fapilog.recovered"))
     assert max(told.values()) == told[died["dead_boot"]] == 1
-    assert len(list((tmp_path / "run").glob("journal-*"))) <= 33
+    assert len(list((tmp_path / "run").glob("journal-*"))) == MOST_LEFT + MOST_OF_SLOT
+
+
+@pytest.mark.matrix
+def test_many_workers_that_end_in_an_outage(tmp_path: Path) -> None:
+    """All leave what Loki has not had, more than are kept for a few workers: it is delivered after the outage."""
+    workers = MOST_LEFT + 8
+    script = f"""
+import multiprocessing
+context = multiprocessing.get_context("fork")
+def work(n):
+    log.info("e", n=n)
+    while next(seen for seen in fapilog.service_statistics().workers if seen.identity.pid == os.getpid()).sinks["loki"].up:
+        time.sleep(0.01)
+    ready.wait(60)
+    fapilog.shutdown_logging(0.5)
+    os._exit(0)
+ready = context.Barrier({workers})
+children = [context.Process(target=work, args=(n,)) for n in range({workers})]
+for child in children: child.start()
+for child in children: child.join()
+print({{child.exitcode for child in children}})
+"""
+    loki = StandIn()
+    settings = OUTAGE | {"loki_url": loki.url}
+    assert run(tmp_path, script, **settings).strip() == "{0}"
+    assert len(list((tmp_path / "run").glob("journal-*"))) >= workers
+    with loki:
+        run(tmp_path, "log.info('next')\nfapilog.shutdown_logging(20)", **settings)
+        found = [json.loads(entry.line) for entry in loki.entries()]
+    assert Counter(line["n"] for line in found if line["event"] == "e") == Counter(range(workers))
 
 
 def test_an_outage_that_is_longer_than_the_ring(tmp_path: Path) -> None:
     """What Loki has not had is overwritten and counted; it takes nothing from the promise for files (Show 3)."""
-    settings: Any = {"sinks": ["file", "loki"], "loki_url": "http://127.0.0.1:9", "max_event_bytes": 1024, "journal_bytes": 1024}
     script = """
 for n in range(2000):
     log.info("e", n=n, text="x" * 100)
@@ -154,8 +192,8 @@ for n in range(2000, 2040):
 print(fapilog.service_statistics().workers[0].sinks["file"].unprotected, flush=True)
 os.kill(os.getpid(), 9)
 """
-    assert run(tmp_path, script, code=-9, **settings) == "0\n"
-    run(tmp_path, "log.info('next')\nfapilog.shutdown_logging(0.5)", **settings)
+    assert run(tmp_path, script, code=-9, **OUTAGE) == "0\n"
+    run(tmp_path, "log.info('next')\nfapilog.shutdown_logging(0.5)", **OUTAGE)
     assert numbers(tmp_path) == dict.fromkeys(range(2040), 1)
     (died,) = named(tmp_path, "fapilog.worker_died")
     assert 500 < died["lost"] < 2040  # what Loki has not had and the ring has not any more

@@ -205,6 +205,15 @@ def in_the_hub() -> None:
     say("hub", inside=over)
 
 
+def leaves_open() -> None:
+    """The first event of a program whose main thread has a hub, which does not run meanwhile."""
+    gevent.sleep(0)
+    tick("main", 1)
+    inside = os.path.realpath(os.environ["FAPILOG_RUN_DIR"])
+    there = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    say("open", directories=[path for path in there if path.startswith(inside) and os.path.isdir(path)])
+
+
 def waits_for_a_signal(first: str) -> None:
     if first == "main":
         tick("first", 1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from fapilog._internal import owner
 from fapilog._internal.journal import RING_AT, journals
+from fapilog._internal.native import close_fd
 from fapilog._internal.rundir import ROOM_BYTES
 from fapilog._internal.starting import ring_bytes
 from fapilog.cli.checks.case import working_for
@@ -209,7 +210,7 @@ def unwritable(folder: Path) -> str:
         try:
             os.write(fd, _TRIED)
         finally:
-            os.close(fd)
+            close_fd(fd)
     except OSError as problem:
         if problem.errno not in _NOT_HERE:
             return _reason(there, problem)
@@ -239,7 +240,7 @@ def _unwritable_file(path: Path) -> str:
         if path.is_dir():
             return "it is a directory"
         if path.is_file():
-            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC))
+            close_fd(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as problem:
         return _reason(path, problem)
     return ""

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
+from fapilog._internal.native import close_fd
 from fapilog._internal.route import route
 from fapilog.coordinator import coordinator
 from fapilog.sinks.file import FileSink
@@ -44,7 +45,7 @@ def _open_nothing(handler: logging.FileHandler) -> IO[Any]:
     """
     path = Path(handler.baseFilename)
     if path.is_file():
-        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+        close_fd(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
     elif not path.exists() and not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), handler.baseFilename)
     elif not path.exists() and not os.access(path.parent, os.W_OK | os.X_OK):
