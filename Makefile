@@ -51,13 +51,14 @@ SOAK := tests/chaos tests/real/test_kills.py tests/test_journal_model.py tests/s
 
 soak: $(VENV)/.installed-dev
 	FAPILOG_TEST_FULL=$(FULL) $(PY) -m pytest -m "$(if $(FULL),,not soak)" -n $(if $(FULL),0,auto) -o faulthandler_timeout=900 $(SOAK)
+	$(if $(FULL),$(PY) -m pytest -m soak -n auto -o faulthandler_timeout=900 $(SOAK:%=--ignore=%))
 
 # Each field failure's protection is taken out of a copy, and a test has to miss it.
 cases: $(VENV)/.installed-dev
 	$(PY) -m tests.protections
 
 thorough: $(VENV)/.installed-dev
-	FAPILOG_TEST_FULL=1 $(PY) -m pytest -n auto -o faulthandler_timeout=600 tests/test_hostile_values.py tests/test_value_costs.py tests/test_redaction.py tests/test_memory.py
+	FAPILOG_TEST_FULL=1 $(PY) -m pytest -n auto -m "" -o faulthandler_timeout=600 tests/test_hostile_values.py tests/test_value_costs.py tests/test_redaction.py tests/test_memory.py
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .

@@ -159,7 +159,7 @@ def test_marks_that_are_missing() -> None:
     assert docs.replaced(page, "new") == f"before\n{docs.BEGIN}\n\nnew\n\n{docs.END}\nafter\n"
 
 
-@pytest.mark.matrix
+@pytest.mark.soak
 def test_the_benchmark(tmp_path: Path) -> None:
     """Every measurement comes to its end, and the report has every contender that is there."""
     done = run(tmp_path, "bench", "--quick", "--out", str(tmp_path / "out"))

@@ -58,8 +58,12 @@ HOUR = """
 @pytest.mark.matrix
 @pytest.mark.parametrize(
     ("padding", "rate", "max_elapsed"),
-    [(0, 2_000, "None"), (0, 2_000, "300.0"), (2_000, 400, "None"), (100_000, 10, "300.0")],
-    ids=["small", "small, expiring", "middle", "large, expiring"],
+    [
+        pytest.param(0, 2_000, "None", id="small", marks=pytest.mark.soak),
+        pytest.param(0, 2_000, "300.0", id="small, expiring", marks=pytest.mark.soak),
+        pytest.param(2_000, 400, "None", id="middle"),
+        pytest.param(100_000, 10, "300.0", id="large, expiring"),
+    ],
 )
 def test_an_hour_long_outage(tmp_path, padding: int, rate: int, max_elapsed: str) -> None:
     """Resident memory stays within queue, backlog and 20 MiB; every event is counted (O-LOOP-1)."""

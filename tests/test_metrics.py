@@ -246,7 +246,7 @@ def test_a_process_that_has_ended_in_order(run_dir: Path) -> None:
     assert {name for name, _ in found} & GAUGES == set()
 
 
-@pytest.mark.matrix
+@pytest.mark.soak
 def test_200_kills(run_dir: Path) -> None:
     """O-MET-3, O-MET-2: counters never fall, each death is counted, and the label sets are those of the first process."""
     before: dict[Key, float] = {}

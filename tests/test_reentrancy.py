@@ -93,7 +93,7 @@ def outcome(tmp_path: Path, sinks: list[str], code: str) -> tuple[dict[str, Any]
     return numbers, books, lines, result.stderr
 
 
-@pytest.mark.matrix
+@pytest.mark.soak
 def test_o_re_1_in_full(tmp_path: Path) -> None:
     """O-RE-1: eight threads, 10,000 records each, a finaliser beside and inside each: all are written once."""
     numbers, books, lines, stderr = outcome(tmp_path, ["file"], FINALISERS)

@@ -393,12 +393,13 @@ values += ["".join(unit.format(n=n) for n in range(60 * K)) for unit in {names!r
 worst = []
 def each(call):
     for value in values:
-        best = 9.0
+        best = plain = 9.0
         for n in range(4):
+            plain = min(plain, loop())  # beside it: how fast the machine is changes
             began = time.thread_time()
             call(value)
             best = min(best, time.thread_time() - began)
-        worst.append((best, value[:20]))
+        worst.append((best / max(1.0, plain / {reference}), value[:20]))
 """
 PLACES = {
     "value": 'lambda value: log.info("e", value=value)',
@@ -416,26 +417,29 @@ PLACES = {
 
 @pytest.mark.matrix
 @pytest.mark.parametrize(
-    "options", [{}, {"redact_patterns": "bearer,jwt,card", "redact_keys": "tenant_code"}], ids=["default", "patterns"]
+    "options",
+    [
+        pytest.param({}, id="default"),
+        pytest.param({"redact_patterns": "bearer,jwt,card", "redact_keys": "tenant_code"}, id="patterns", marks=pytest.mark.soak),
+    ],
 )
 @pytest.mark.parametrize("place", list(PLACES))
 def test_a_text_that_trips_expressions(place: str, options: dict[str, str], tmp_path) -> None:
     """No run of characters makes the search for secrets take more than the bound; the slowest are named."""
     code = (
         PROGRAM.split("before, took", maxsplit=1)[0].format(
-            setup=TRIPPING_SETUP.format(texts=TRIPPING, names=NEW_NAMES),
+            setup=TRIPPING_SETUP.format(texts=TRIPPING, names=NEW_NAMES, reference=REFERENCE_S),
             options={**options, "queue_size": 100},
             huge=HUGE,
             many=MANY,
         )
         + f"each({PLACES[place]})\n"
-        + 'print(json.dumps({"worst": sorted(worst)[-5:], "loop": min(loop() for _ in range(5))}), flush=True)\nos._exit(0)\n'
+        + "print(json.dumps(sorted(worst)[-5:]), flush=True)\nos._exit(0)\n"
     )
     root = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     result = run_script(code, tmp_path, env={"FAPILOG_FILE_PATH": "out.jsonl", "PYTHONPATH": root}, timeout=10 * LIMIT_S)
-    report = json.loads(ran_well(result).splitlines()[-1])
-    allowed = BOUND_S * max(1.0, report["loop"] / REFERENCE_S)
-    assert report["worst"][-1][0] < allowed, report["worst"]
+    worst = json.loads(ran_well(result).splitlines()[-1])
+    assert worst[-1][0] < BOUND_S, worst
 
 
 def test_the_cost_grows_no_further(tmp_path) -> None:

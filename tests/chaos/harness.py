@@ -18,7 +18,7 @@ from tests.programs.running import living
 from tests.servers.harness import OUR_CONF, UVICORN_WORKER, Gunicorn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 WORKERS = 4
 LIMIT_S = 100.0
@@ -33,6 +33,19 @@ log = fapilog.get_logger("a")
 SMALL: dict[str, Any] = {"max_event_bytes": 2048, "journal_bytes": 16_384}
 ROTATING: dict[str, Any] = {**SMALL, "file_max_bytes": 10_000, "file_keep": 10_000}
 LATE: dict[str, Any] = {"queue_batch_timeout": 60, "queue_batch_size": 100_000}
+# Processes one after another, forked from one that has imported everything and logged nothing.
+FORKING = """
+import os, sys, fapilog
+for argument in sys.argv[1:]:
+    pid = os.fork()
+    if not pid:
+        sys.argv[1:] = [argument]
+        exec(SCRIPT)
+        sys.exit()
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code != CODE:
+        sys.exit(f"{argument}: {code}")
+"""
 LOGGING = """
 import chaos_app
 for _ in range(int(sys.argv[1])):
@@ -75,9 +88,14 @@ def all_are_held(folder: Path) -> bool:
     return {path.name.split(".")[1] for path in (folder / "run").glob("journal-*")} <= boots
 
 
+def source(script: str, **settings: Any) -> str:
+    """Return *script* behind `START`."""
+    return START.replace("SETTINGS", repr(settings)) + script
+
+
 def program(script: str, **settings: Any) -> list[str]:
     """Return the command line of *script* behind `START`."""
-    return [sys.executable, "-c", START.replace("SETTINGS", repr(settings)) + script]
+    return [sys.executable, "-c", source(script, **settings)]
 
 
 def around(folder: Path, **more: str) -> dict[str, str]:
@@ -108,6 +126,13 @@ def run(
     found, out, err = ended([*program(script, **settings), *arguments], folder, around(folder, **(around_it or {})))
     assert found == code, (found, err)
     return out
+
+
+def run_often(folder: Path, script: str, arguments: Iterable[object], code: int = 0, **settings: Any) -> None:
+    """Do as `run()` does with each of *arguments*, in processes that need not import anything."""
+    forking = FORKING.replace("SCRIPT", repr(source(script, **settings))).replace("CODE", str(code))
+    found, _, err = ended([sys.executable, "-c", forking, *map(str, arguments)], folder, around(folder))
+    assert found == 0, err
 
 
 def meddled(folder: Path) -> None:

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from fapilog._internal.journal import MOST_LEFT, MOST_OF_SLOT
-from tests.chaos.harness import named, numbers, run
+from tests.chaos.harness import named, numbers, run, run_often
 from tests.chaos.oracle import written
 from tests.loki.standin import StandIn
 
@@ -138,8 +138,8 @@ while fapilog.service_statistics().workers[0].sinks["loki"].up: time.sleep(0.01)
 def test_a_sink_that_takes_nothing_for_ever(tmp_path: Path) -> None:
     """A death is told of once, however many processes take over what is owed; only so many journals are kept."""
     run(tmp_path, KILLED, "20", code=-9, **OUTAGE)
-    for _ in range(MOST_LEFT + 8):  # which may be too short for them to know that Loki is down
-        run(tmp_path, "log.info('next')\nfapilog.shutdown_logging(0.05)", **OUTAGE)
+    # Which may be too short for them to know that Loki is down.
+    run_often(tmp_path, "log.info('next')\nfapilog.shutdown_logging(0.05)", range(MOST_LEFT + 8), **OUTAGE)
     told = Counter(event["dead_boot"] for event in named(tmp_path, "fapilog.recovered"))
     run(tmp_path, f"log.info('last')\n{KNOWS}fapilog.shutdown_logging(0.05)", **OUTAGE)
     assert numbers(tmp_path) == dict.fromkeys(range(20), 1)
@@ -205,16 +205,13 @@ def test_a_recoverer_that_is_killed(tmp_path: Path) -> None:
     """At any moment, again and again: the next one goes on, and nothing is written twice."""
     run(tmp_path, KILLED, "3000", code=-9, queue_size=10_000)
     (tmp_path / "run" / "keep").mkdir()
-    for delay in range(40):
-        run(
-            tmp_path,
-            "import threading\nthreading.Timer(float(sys.argv[1]), os.kill, (os.getpid(), 9)).start()\n"
-            "log.info('x')\ntime.sleep(9)",
-            str(delay / 2000),
-            code=-9,
-        )
-        if not list((tmp_path / "run").glob("journal-*")):
-            break
+    script = """
+import threading
+threading.Timer(float(sys.argv[1]), os.kill, (os.getpid(), 9)).start()
+log.info("x")
+time.sleep(9)
+"""
+    run_often(tmp_path, script, [delay / 2000 for delay in range(40)], code=-9)
     run(tmp_path, "log.info('next')")
     assert numbers(tmp_path) == dict.fromkeys(range(3000), 1)
     seqs = Counter((event["boot"], event["seq"]) for event in written(tmp_path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -212,7 +213,7 @@ def lives_in(data: bytes, path: Path) -> list[Life]:
     assert data.endswith(b"\n") or not data, f"{path}: the last line is cut off"
     found: dict[str, Life] = defaultdict(lambda: Life(path))
     for raw in data.splitlines():
-        line = json.loads(raw)
+        line = orjson.loads(raw)
         found[line["boot"]].lines.append(line)
     for life in found.values():
         assert {(line["pid"], line["worker"]) for line in life.lines} == {(life.pid, life.worker)}

@@ -385,14 +385,14 @@ def test_a_restart_by_hangup(tmp_path) -> None:
 @pytest.mark.matrix
 def test_a_soft_time_limit_in_the_midst_of_logging(tmp_path) -> None:
     """The exception reaches the task, and each event is there once."""
-    send(tmp_path, "chat", 0, 4)
+    send(tmp_path, "chat", 0, 2)
     policy = {"FAPILOG_QUEUE_OVERFLOW": "block", "FAPILOG_QUEUE_BLOCK_TIMEOUT": "5"}
     with Worker(tmp_path, "--soft-time-limit", "1", "--time-limit", "20", children=2, **policy) as worker:
-        worker.has_told(4 * STEPS)
+        worker.has_told(2 * STEPS)
         assert worker.stop() == 0
     check_told(tmp_path)
     lines = all_lines(tmp_path)
-    for n in range(4):
+    for n in range(2):
         (end,) = [line for line in lines if line["event"] == "interrupted" and line["n"] == n]
         logged = [line["logged"] for line in lines if line["event"] == "chat" and line["n"] == n]
         assert logged[: end["logged"]] == list(range(end["logged"]))

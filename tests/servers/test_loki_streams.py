@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("recycles", [16, pytest.param(300, marks=pytest.mark.matrix)])
+@pytest.mark.parametrize("recycles", [16, pytest.param(300, marks=pytest.mark.soak)])
 def test_the_streams_of_many_recycled_workers(tmp_path: Path, recycles: int) -> None:
     """Four workers never need more than five streams; pid and request are in the lines, and every event is there (O-MET-2)."""
     with StandIn(limits=NO_RATES, dedupe=Dedupe.OFF) as loki:

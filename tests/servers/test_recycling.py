@@ -35,6 +35,10 @@ def only_matrix(*values: object):
     return pytest.param(*values, marks=pytest.mark.matrix)
 
 
+def only_soak(*values: object):
+    return pytest.param(*values, marks=pytest.mark.soak)
+
+
 def in_master(server: Gunicorn, what: str) -> int:
     """Return how many entries ``task`` or ``fd`` of the master has."""
     return len(os.listdir(f"/proc/{server.pid}/{what}"))
@@ -74,7 +78,7 @@ def times_of(life: Life) -> tuple[float, float]:
 
 @pytest.mark.matrix
 @PROC
-@pytest.mark.parametrize(("kind", "recycles"), [("sync", 40), only_matrix("sync", 300), only_matrix(UVICORN_WORKER, 60)])
+@pytest.mark.parametrize(("kind", "recycles"), [("sync", 40), only_soak("sync", 300), (UVICORN_WORKER, 60)])
 def test_many_recycles_under_load(tmp_path, kind, recycles):
     """No event is lost, three workers never need more than four numbers, and the master grows neither threads nor descriptors."""
     with Gunicorn(tmp_path, *OUR_CONF, "--max-requests", "10", kind=kind, workers=3, preload=True) as server:
@@ -101,7 +105,10 @@ def test_many_recycles_under_load(tmp_path, kind, recycles):
 
 @PROC
 @PRELOAD
-@pytest.mark.parametrize(("kind", "requests"), [("sync", 400), only_matrix("sync", 2000), only_matrix(UVICORN_WORKER, 2000)])
+@pytest.mark.parametrize(
+    ("kind", "requests"),
+    [("sync", 400), only_soak("sync", 2000), only_matrix(UVICORN_WORKER, 400), only_soak(UVICORN_WORKER, 2000)],
+)
 def test_workers_that_serve_20_requests_each(tmp_path, kind, requests, preload):
     """O-EXIT-3: one record for each request, each worker is gone in less than two seconds, and none has to be aborted."""
     with Gunicorn(tmp_path, *OUR_CONF, "--max-requests", "20", kind=kind, preload=preload) as server, watching(server) as seen:
