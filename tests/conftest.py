@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import compileall
+import importlib.util
 import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.hookimpl(optionalhook=True)  # also where pytest-xdist is switched off
@@ -17,6 +16,18 @@ def pytest_xdist_auto_num_workers() -> int:
     """Half as many again as there are cores for ``-n auto``: most tests wait for processes of their own, which wait as well."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores + max(1, cores // 2)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """
+    Compile the package and what the tests start once, for thousands of processes.
+
+    Where ``PYTHONDONTWRITEBYTECODE`` is set, as in many containers, each of them would do it anew: half of what an import takes.
+    """
+    if not hasattr(session.config, "workerinput"):
+        package = importlib.util.find_spec("fapilog")
+        for folder in [*(package.submodule_search_locations or [] if package else []), str(Path(__file__).parent)]:
+            compileall.compile_dir(folder, quiet=2)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

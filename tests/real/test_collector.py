@@ -51,6 +51,7 @@ def check_record(found: Record, line: dict[str, Any]) -> None:
         assert found.fields == {**others, "fapilog.seq": line["seq"]}
 
 
+@pytest.mark.real
 def test_a_collector_that_is_restarted(collector: OtelCollector, tmp_path: Path) -> None:
     """20,000 events of 4 workers are in the files once, and each at the Collector with its severity, resource and trace."""
     settings: dict[str, Any] = {
