@@ -453,7 +453,7 @@ def test_top_that_is_ended_by_a_signal(service: Path, number: int, code: int) ->
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("moment", range(8))
+@pytest.mark.parametrize("moment", [pytest.param(n, marks=pytest.mark.soak if n % 3 else ()) for n in range(8)])
 def test_top_that_is_ended_at_any_moment(service: Path, moment: int) -> None:
     """The terminal has its modes, and the first screen, once there is anything to be seen (invariant 1)."""
     with top(service, 80, 24, *TOP, "0.1") as terminal:

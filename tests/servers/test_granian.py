@@ -17,6 +17,7 @@ import pytest
 from fapilog.servers import granian
 from tests._support import ran_well, run_script
 from tests.programs.running import lives
+from tests.servers.cells import marked
 from tests.servers.harness import check_visits
 from tests.servers.others import Granian, check_slow_sink
 
@@ -37,11 +38,10 @@ SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT}
 WORKERS = (1, 4)
 INTERFACES = ("asgi", "asginl", "wsgi")
 REPRESENTATIVE = {("asgi", 4, "log_config", "TERM"), ("wsgi", 1, "environment", "TERM")}
-CELLS = [
-    pytest.param(*cell, id="-".join(map(str, cell)), marks=() if cell in REPRESENTATIVE else pytest.mark.matrix)
-    for cell in product(INTERFACES, WORKERS, SET_UPS, SIGNALS)
-    if cell[0] == "asgi" or cell[3] == "TERM"
-]
+CELLS = marked(
+    [cell for cell in product(INTERFACES, WORKERS, SET_UPS, SIGNALS) if cell[0] == "asgi" or cell[3] == "TERM"],
+    REPRESENTATIVE,
+)
 APPS = {"asgi": "apps:api", "asginl": "apps:api", "wsgi": "apps:wsgi"}
 
 

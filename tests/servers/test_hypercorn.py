@@ -14,6 +14,7 @@ from itertools import product
 import pytest
 
 from fapilog.servers import hypercorn
+from tests.servers.cells import marked
 from tests.servers.harness import BARE, check_visits
 from tests.servers.others import Hypercorn, check_slow_sink
 
@@ -31,10 +32,7 @@ SET_UPS: dict[str, tuple[str, tuple[str, ...], bool]] = {
 SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT}
 WORKERS = (0, 1, 4)
 REPRESENTATIVE = {(4, "log_config", "TERM"), (0, "app", "TERM")}
-CELLS = [
-    pytest.param(*cell, id="-".join(map(str, cell)), marks=() if cell in REPRESENTATIVE else pytest.mark.matrix)
-    for cell in product(WORKERS, SET_UPS, SIGNALS)
-]
+CELLS = marked(product(WORKERS, SET_UPS, SIGNALS), REPRESENTATIVE)
 
 
 def test_the_file_and_the_dict() -> None:

@@ -1,7 +1,7 @@
 """
 Gunicorn: every worker class, every ending, every set-up, preloaded or not. What a visitor was answered is logged exactly once.
 
-`make test` runs one cell of each row and column, `make matrix` all of them.
+`make matrix` runs every pair of these, `make soak` all cells: see `tests.servers.cells`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from itertools import product
 import pytest
 
 from tests.programs.running import living, wait_until
+from tests.servers.cells import marked
 from tests.servers.harness import (
     ASGI_KINDS,
     BARE,
@@ -64,18 +65,18 @@ REPRESENTATIVE_SET_UPS = {
 
 
 def cells(names, *, representative):
-    """Return the cells by class, preload and *names*, those that are not representative only for `make matrix`."""
-    return [
-        pytest.param(
-            kind,
-            preload,
-            name,
-            id=f"{kind.removesuffix('.UvicornWorker')}-{'preload' if preload else 'no_preload'}-{name}",
-            marks=() if (kind, preload, name) in representative else pytest.mark.matrix,
-        )
+    """Return the cells by class, preload and *names*."""
+    found = [
+        (kind, preload, name)
         for kind, preload, name in product([*KINDS, UVICORNS_OWN], [False, True], names)
         if kind != UVICORNS_OWN or name in {"TERM", "TERM_under_load", "max_requests", "app"}
     ]
+    return marked(found, representative, name_of)
+
+
+def name_of(cell):
+    kind, preload, name = cell
+    return f"{kind.removesuffix('.UvicornWorker')}-{'preload' if preload else 'no_preload'}-{name}"
 
 
 def end(server: Gunicorn, visits: Visits, ending: str) -> int:

@@ -15,6 +15,7 @@ import pytest
 
 from fapilog.servers.uvicorn import LOG_CONFIG_FILE
 from tests.programs.running import living, wait_until
+from tests.servers.cells import marked
 from tests.servers.harness import BARE, Uvicorn, check_visits, wait_for_file
 
 VISITS = 60
@@ -37,10 +38,7 @@ REPRESENTATIVE = {
     ("workers", "log_config", "INT"),
     ("reload", "plain", "TERM"),
 }
-CELLS = [
-    pytest.param(*cell, id="-".join(cell), marks=() if cell in REPRESENTATIVE else pytest.mark.matrix)
-    for cell in product(MODES, SET_UPS, SIGNALS)
-]
+CELLS = marked(product(MODES, SET_UPS, SIGNALS), REPRESENTATIVE)
 
 
 def own_code(mode: str, ending: str) -> int:

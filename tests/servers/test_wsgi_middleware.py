@@ -18,6 +18,7 @@ pytest.importorskip("django")
 from fapilog.servers.uvicorn import LOG_CONFIG_FILE
 from tests._support import ACCESS_FIELDS
 from tests.programs.running import lives, wait_until
+from tests.servers.cells import marked
 from tests.servers.harness import HERE, OUR_CONF, Gunicorn, Server, Uvicorn
 
 if TYPE_CHECKING:
@@ -37,10 +38,7 @@ REPRESENTATIVE = {
     ("sync", "app", "middleware"),
 }
 REPRESENTATIVE |= {("gthread", "app", "adapter"), ("sync", "django", "middleware")}
-CELLS = [
-    pytest.param(*cell, id="-".join(cell), marks=() if cell in REPRESENTATIVE else pytest.mark.matrix)
-    for cell in product(("sync", "gthread"), ("app", "django"), WAYS)
-]
+CELLS = marked(product(("sync", "gthread"), ("app", "django"), WAYS), REPRESENTATIVE)
 
 
 def answers_of(server: Gunicorn) -> dict[int, tuple[str, int, str, int]]:
