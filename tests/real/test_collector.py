@@ -81,9 +81,10 @@ def test_a_collector_that_is_restarted(collector: OtelCollector, tmp_path: Path)
     in_files = {(line["boot"], line["seq"]): line for life in lives(tmp_path) for line in life.lines if line["worker"]}
     work = {key for key, line in in_files.items() if line["event"] == "work"}
     assert len(work) == REQUESTS * 5
-    stored = Counter((found.resource["service.instance.id"], found.seq) for found in collector.records())
+    records = collector.records()
+    stored = Counter((found.resource["service.instance.id"], found.seq) for found in records)
     assert work <= stored.keys() <= in_files.keys()  # what comes after the drain is in the files alone
-    for found in collector.records():
+    for found in records:
         check_record(found, in_files[found.resource["service.instance.id"], found.seq])
     most_in_batch = MIB // 150
     assert stored.total() - len(stored) <= WORKERS * most_in_batch
