@@ -89,7 +89,7 @@ def hanging(rounds: int, base: Path) -> Values:
 
 def served(rounds: int, base: Path) -> Values:
     """Requests a second."""
-    found = web.rounds_of([web.NOTHING, SUBJECT], web.ORDERS, REQUESTS, rounds, base)
+    found = web.in_turns([web.NOTHING, SUBJECT], web.ORDERS, REQUESTS, rounds, base)
     return {"served": ratios(found, SUBJECT, web.NOTHING, "rate")}
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import BenchError
 from benchmarks.event import MARK
-from benchmarks.rounds import LIMIT, directory, environment, interleaved
+from benchmarks.rounds import LIMIT, directory, environment, interleaved, progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.rounds import Rounds
 
 WORKERS, CONNECTIONS, EVENTS = 1, 16, 5
-WARMUP = 400
+WARMUP, TURNS = 400, 4
 BARE, ORDERS = "bare", "orders"
 ORDER = {
     "user": "u-1842", "currency": "EUR",
@@ -109,11 +109,47 @@ def requests_a_second(name: str, endpoint: str, requests: int, base: Path) -> di
             port = listener.getsockname()[1]
             loaded(port, endpoint, WARMUP)
             rate = loaded(port, endpoint, requests)
-        count = sum(path.read_bytes().count(MARK) for path in place.glob("*/bench*.jsonl*")) if name else 0
+        return {"rate": rate, "lost": _lost(name, place, requests)}
+
+
+def _lost(name: str, place: Path, requests: int) -> int:
+    """Return how many events of so many requests and those before them are not in the files."""
+    count = sum(path.read_bytes().count(MARK) for path in place.glob("*/bench*.jsonl*")) if name else 0
     logged = (WARMUP + requests // CONNECTIONS * CONNECTIONS) * EVENTS if name else 0
     if name.startswith("fapilog") and count != logged:
         raise BenchError(f"{name}, web: {logged} events logged, {count} in the files")
-    return {"rate": rate, "lost": logged - count}
+    return logged - count
+
+
+def in_turns(names: Sequence[str], endpoint: str, requests: int, rounds: int, base: Path) -> Rounds:
+    """
+    Measure each of *names* in each round, all served at once and loaded in turns: a machine slower for seconds is so for all.
+
+    Raises:
+        BenchError: An answer was wrong, or fapilog lost an event.
+    """
+    out: Rounds = {name: [] for name in names}
+    for number in range(rounds):
+        progress(f"web, {endpoint}, round {number + 1}/{rounds}")
+        with contextlib.ExitStack() as places:
+            place = {name: places.enter_context(directory(base)) for name in names}
+            with contextlib.ExitStack() as servers:
+                ports = {name: servers.enter_context(served(name, place[name])).getsockname()[1] for name in names}
+                took = _took(ports, endpoint, requests)
+            for name in names:
+                out[name].append({"rate": requests / took[name], "lost": _lost(name, place[name], requests)})
+    return out
+
+
+def _took(ports: dict[str, int], endpoint: str, requests: int) -> dict[str, float]:
+    """Return how many seconds so many requests took at each of *ports*, a few of them at a time: A, B, B, A, ..."""
+    for port in ports.values():
+        loaded(port, endpoint, WARMUP)
+    took = dict.fromkeys(ports, 0.0)
+    for turn in range(TURNS):
+        for name in list(ports)[:: 1 if turn % 2 == 0 else -1]:
+            took[name] += requests / TURNS / loaded(ports[name], endpoint, requests // TURNS)
+    return took
 
 
 def rounds_of(names: Sequence[str], endpoint: str, requests: int, rounds: int, base: Path) -> Rounds:

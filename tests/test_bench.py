@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks import check as checking
-from benchmarks import docs
+from benchmarks import docs, web
 from benchmarks.budgets import GROUPS, Budget
 from benchmarks.contenders import CONTENDERS, FLOOR, absent
 from benchmarks.errors import BenchError
@@ -51,6 +51,29 @@ def test_a_contender(tmp_path: Path, name: str) -> None:
     found = json.loads(done.stdout)
     assert (found["logged"], found["lost"]) == (EVENTS, 0)
     assert min(found["mean"], found["rate"], found["cpu"], found["peak_mib"]) > 0
+
+
+def test_servers_that_are_loaded_in_turns(monkeypatch) -> None:
+    """Each is warmed up, then has a quarter of the requests at a time, in turns that no drift of the machine favours."""
+    asked = []
+
+    def loaded(port: int, _endpoint: str, requests: int) -> float:
+        asked.append((port, requests))
+        return 100.0 * port
+
+    monkeypatch.setattr(web, "loaded", loaded)
+    took = web._took({"a": 1, "b": 2}, web.ORDERS, 800)
+    assert asked[:2] == [(1, web.WARMUP), (2, web.WARMUP)]
+    assert asked[2:] == [(port, 200) for port in (1, 2, 2, 1, 1, 2, 2, 1)]
+    assert took == {"a": 8.0, "b": 4.0}
+
+
+@pytest.mark.matrix
+def test_requests_in_turns(tmp_path: Path) -> None:
+    """Both servers answer, and every event is in the files."""
+    found = web.in_turns([web.NOTHING, "fapilog"], web.ORDERS, 320, 1, tmp_path)
+    assert [each["lost"] for each in (*found[web.NOTHING], *found["fapilog"])] == [0, 0]
+    assert min(ratios(found, "fapilog", web.NOTHING, "rate")) > 0
 
 
 @pytest.mark.parametrize("mode", ["latency", "paced", "disabled", "outage"])
