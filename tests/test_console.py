@@ -21,7 +21,6 @@ from fapilog.sinks.console import FIELDS_LIMIT, INDENT, VALUE_LIMIT, render, sho
 from fapilog.sinks.stream import StreamSink
 from fapilog.sinks.terminal import clean, json_for_terminal, shortened, wants_colours
 from tests._support import strict
-from tests.programs.running import FULL
 
 FIELDS = {"timestamp": "2026-01-02T03:04:05.678901Z", "level": "info", "event": "hello", "logger": "app"}
 HUB = {"service": "s", "env": "e", "host": "h", "worker": 2, "pid": 1, "boot": "f", "seq": 3}
@@ -247,7 +246,7 @@ events = st.builds(
 
 
 @pytest.mark.matrix
-@settings(max_examples=1_000 if FULL else 200, deadline=None)
+@settings(max_examples=1_000, deadline=None)
 @given(events, st.booleans(), st.booleans())
 def test_any_event(fields: dict[str, Any], colours: bool, worker: bool) -> None:
     """Only colours of ours, one line at column 0, our indent before all others, of which only a traceback has any (O-SEC-1)."""

@@ -180,16 +180,15 @@ def journals(run_dir: Path) -> list[str]:
 
 def crowded(run_dir: Path) -> bool:
     """
-    Whether *run_dir* holds more journals than are kept for sinks that take nothing.
-
-    There may be `MOST_LEFT`, and `MOST_OF_SLOT` for each worker that there has been at once: its own, and that of the one before,
-    or else a restart of many workers during an outage would give up what they left.
+    Whether *run_dir* holds more journals than are kept for sinks that take nothing: `MOST_LEFT`, and `MOST_OF_SLOT` for each
+    worker that there has been at once, or else a restart of many workers during an outage would give up what they left.
     """
     try:
-        slots = sum(name.startswith("slot-") for name in os.listdir(run_dir))
+        names = os.listdir(run_dir)
     except OSError:
         return False
-    return len(journals(run_dir)) > MOST_LEFT + MOST_OF_SLOT * slots
+    left, slots = sum(map(bool, map(NAME.fullmatch, names))), sum(name.startswith("slot-") for name in names)
+    return left > MOST_LEFT + MOST_OF_SLOT * slots
 
 
 def has_journal(run_dir: Path, boot: str) -> bool:

@@ -130,7 +130,9 @@ log.info("e", n=20)
 
 OUTAGE: Any = {"sinks": ["file", "loki"], "loki_url": "http://127.0.0.1:9", "max_event_bytes": 1024, "journal_bytes": 1024}
 KNOWS = """
-while fapilog.service_statistics().workers[0].sinks["loki"].up: time.sleep(0.01)
+def wait_until_it_knows():
+    while next(seen for seen in fapilog.service_statistics().workers if seen.identity.pid == os.getpid()).sinks["loki"].up:
+        time.sleep(0.01)
 """
 
 
@@ -140,11 +142,11 @@ def test_a_sink_that_takes_nothing_for_ever(tmp_path: Path) -> None:
     run(tmp_path, KILLED, "20", code=-9, **OUTAGE)
     # Which may be too short for them to know that Loki is down.
     run_often(tmp_path, "log.info('next')\nfapilog.shutdown_logging(0.05)", range(MOST_LEFT + 8), **OUTAGE)
-    told = Counter(event["dead_boot"] for event in named(tmp_path, "fapilog.recovered"))
-    run(tmp_path, f"log.info('last')\n{KNOWS}fapilog.shutdown_logging(0.05)", **OUTAGE)
+    run(tmp_path, f"{KNOWS}log.info('last')\nwait_until_it_knows()\nfapilog.shutdown_logging(0.05)", **OUTAGE)
     assert numbers(tmp_path) == dict.fromkeys(range(20), 1)
     (died,) = named(tmp_path, "fapilog.worker_died")
     assert died["lost"] == 0
+    told = Counter(event["dead_boot"] for event in named(tmp_path, "fapilog.recovered"))
     assert max(told.values()) == told[died["dead_boot"]] == 1
     assert len(list((tmp_path / "run").glob("journal-*"))) == MOST_LEFT + MOST_OF_SLOT
 
@@ -153,13 +155,12 @@ def test_a_sink_that_takes_nothing_for_ever(tmp_path: Path) -> None:
 def test_many_workers_that_end_in_an_outage(tmp_path: Path) -> None:
     """All leave what Loki has not had, more than are kept for a few workers: it is delivered after the outage."""
     workers = MOST_LEFT + 8
-    script = f"""
+    script = f"""{KNOWS}
 import multiprocessing
 context = multiprocessing.get_context("fork")
 def work(n):
     log.info("e", n=n)
-    while next(seen for seen in fapilog.service_statistics().workers if seen.identity.pid == os.getpid()).sinks["loki"].up:
-        time.sleep(0.01)
+    wait_until_it_knows()
     ready.wait(60)
     fapilog.shutdown_logging(0.5)
     os._exit(0)
