@@ -117,6 +117,15 @@ def test_sigterm_under_gevent(tmp_path, first, order):
 
 
 @ORDER
+def test_sigterm_comes_just_before_gevents_hub_waits_in_c(tmp_path, order):
+    """The process dies of it all the same, after all events are written: the worker's thread repeats it until it is heard."""
+    with start_green(tmp_path, "misses_a_signal", order) as program:
+        finished(program, -signal.SIGTERM)
+
+        assert ticks(only_life(tmp_path).whole()) == of_all_greenlets() + numbered("first", 1)
+
+
+@ORDER
 def test_fork_under_gevent(tmp_path, order):
     """The child has a worker of its own, on a real thread too."""
     with start_green(tmp_path, "forks", order) as program:

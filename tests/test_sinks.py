@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import io
 import json
@@ -330,7 +331,7 @@ def test_write_now_on_a_fifo_without_a_reader(tmp_path) -> None:
 
 
 def test_write_now_while_a_write_hangs(tmp_path, monkeypatch) -> None:
-    """It refuses at once, and nothing is written beside the bytes that are on their way."""
+    """It refuses when its patience is at its end, and nothing is written beside the bytes that are on their way."""
     inside, go_on, real = threading.Event(), threading.Event(), os.write
 
     def hanging(fd: int, data: Any) -> int:
@@ -345,10 +346,11 @@ def test_write_now_while_a_write_hangs(tmp_path, monkeypatch) -> None:
         task = asyncio.create_task(sink.write(events(0, 3)))
         while not inside.is_set():
             await asyncio.sleep(0.001)
-        began = time.monotonic()
-        with pytest.raises(SinkUnavailable):
-            sink.write_now([event(9).line])
-        assert time.monotonic() - began < 1
+        for patience in (0.0, 0.05):
+            began = time.monotonic()
+            with pytest.raises(SinkUnavailable):
+                sink.write_now([event(9).line], patience)
+            assert patience <= time.monotonic() - began < 1
         go_on.set()
         await task
         await sink.close()
@@ -584,6 +586,67 @@ def test_late_events_for_a_custom_sink(configure) -> None:
     sinks = fapilog.statistics().sinks
     assert sinks["other"].dropped == {"after_close": 1}
     assert sinks["late"].dropped == {}
+
+
+@pytest.mark.parametrize("kind", ["file", "stdout into a file", "stdout into a pipe"])
+def test_an_event_is_logged_while_the_drain_writes_its_last_batch(configure, tmp_path, monkeypatch, kind: str) -> None:
+    """It waits for that write, and is in the file once: a thread that logs on while a process ends loses nothing."""
+    inside, real, path = threading.Event(), os.write, tmp_path / "out.jsonl"
+
+    def slow(fd: int, data: Any) -> int:
+        if b"fapilog.closed" in bytes(data):
+            inside.set()
+            time.sleep(0.03)
+        return real(fd, data)
+
+    def log_on() -> None:
+        assert inside.wait(30)
+        fapilog.get_logger().info("late")
+
+    with contextlib.ExitStack() as opened:
+        reader = None
+        if kind == "stdout into a file":
+            monkeypatch.setattr(sys, "stdout", opened.enter_context(path.open("a")))
+        if kind == "stdout into a pipe":
+            reader, writer = os.pipe()
+            monkeypatch.setattr(sys, "stdout", opened.enter_context(os.fdopen(writer, "w")))
+        configure("file" if kind == "file" else StreamSink("stdout", form="json"))
+        monkeypatch.setattr(os, "write", slow)
+        thread = threading.Thread(target=log_on)
+        thread.start()
+        fapilog.get_logger().info("in time")
+        fapilog.shutdown_logging()
+        thread.join(30)
+        (sink,) = fapilog.statistics().sinks.values()
+        assert sink.dropped == {}
+        if reader is not None:
+            path.write_bytes(os.read(reader, 100_000))
+            os.close(reader)
+    assert [line["event"] for line in read_lines(path)] == ["in time", "fapilog.closed", "late"]
+
+
+def test_many_late_events_for_a_sink_that_is_stuck(configure) -> None:
+    """All together wait for it no longer than a tenth of a second, and are counted."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Stuck(Collecting):
+        def write_now(self, lines: Any) -> None:
+            inside.set()
+            assert go_on.wait(30)
+
+    configure(Stuck("stuck"))
+    fapilog.get_logger().info("in time")
+    fapilog.shutdown_logging()
+    thread = threading.Thread(target=fapilog.get_logger().info, args=("first",))
+    thread.start()
+    assert inside.wait(30)
+    began = time.monotonic()
+    for _ in range(100):
+        fapilog.get_logger().info("late")
+    assert time.monotonic() - began < 1.0
+    go_on.set()
+    thread.join(30)
+    assert fapilog.statistics().sinks["stuck"].dropped == {"after_close": 100}
 
 
 def test_sinks_of_the_same_name(configure) -> None:

@@ -131,7 +131,7 @@ class ProcessHub:
                 return
             self.synchronous = True
             self.worker.give_up_journal()
-        direct = self._outlet = self._direct(PATIENCE, NOTICE_EVERY)
+        direct = self._outlet = self._direct(patience=PATIENCE, in_all=math.inf, notice_every=NOTICE_EVERY)
         lines, _ = self.queue.take()
         self.queue.open = False
         self.queue.when_closed = self.accept = direct.accept
@@ -155,8 +155,8 @@ class ProcessHub:
         self._started = True
         return True
 
-    def _direct(self, patience: float = 0.0, notice_every: float = 0.0) -> DirectOutput:
-        return DirectOutput(self.queue, self.sinks, self.books, patience, notice_every, self._publish_direct)
+    def _direct(self, **terms: float) -> DirectOutput:
+        return DirectOutput(self.queue, self.sinks, self.books, after=self._publish_direct, **terms)
 
     def _publish_direct(self) -> None:
         """

@@ -25,7 +25,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fapilog._internal.native import close_fd
+from fapilog._internal.native import close_fd, is_green, thread_id
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,6 +38,7 @@ _armed = False
 _begun: list[int] = []  # the signals whose guard has begun
 _guards: dict[int, object] = {}
 _pipe: tuple[int, int] | None = None
+_main_thread = 0
 
 
 def arm_exit(flush: Callable[[], object], drain: Callable[[], object]) -> None:
@@ -116,15 +117,18 @@ def guard_signals(numbers: Iterable[int], doors: Doors) -> None:
 
 def tell_of_signals() -> int | None:
     """
-    Return a descriptor that is told the signals that come; in the main thread of a child of `multiprocessing`, else *None*.
+    Return a descriptor that is told the signals that come; in the main thread of a child of `multiprocessing` or of a process
+    with gevent, else *None*.
 
     A handler in Python does not run while the main thread waits in C. If SIGTERM comes just before such a wait begins, nothing
-    interrupts the wait, and whoever terminates the child and joins it (a pool) waits for ever. So the worker's thread repeats
-    the signal until the handler has begun.
+    interrupts the wait: whoever terminates the child and joins it (a pool) waits for ever, and gevent's loop, in which an idle
+    process spends its life, goes on as if nobody had asked it to end. So the worker's thread repeats the signal until the
+    handler has begun.
     """
-    global _pipe
+    global _pipe, _main_thread
     process = sys.modules.get("multiprocessing.process")
-    if process is None or process.parent_process() is None or not _guards_sigterm():
+    child = process is not None and process.parent_process() is not None
+    if not (child or is_green()) or not _guards_sigterm():
         return None
     try:
         if _pipe is None:
@@ -134,6 +138,7 @@ def tell_of_signals() -> int | None:
         before = signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
     except (OSError, ValueError):  # no descriptors left; not on the main thread
         return None
+    _main_thread = thread_id()  # `threading` may give a green thread's number
     if before in {-1, _pipe[1]}:
         return _pipe[0]
     signal.set_wakeup_fd(before)  # somebody's, an event loop's for example, who then handles signals
@@ -189,7 +194,7 @@ def was_missed(fd: int) -> bool:
 def repeat(later: Callable[..., object]) -> None:
     """Send SIGTERM to the main thread, and again by *later* (`loop.call_later`), until its guard has begun."""
     if _guards_sigterm():
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        signal.pthread_kill(_main_thread, signal.SIGTERM)
         later(REPEAT_EVERY, repeat, later)
 
 

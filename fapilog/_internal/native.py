@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _MODULES = {"_thread": _thread, "os": os, "select": select, "selectors": selectors, "time": time}
 SimpleQueue = _queue.SimpleQueue
+_POLL = 0.001
 _GREEN_POLL = 0.002
 _asyncios_log = logging.getLogger("asyncio")  # looked up here: `getLogger()` takes a lock, which a fork may hold
 #: Set while a custom sink's `write_now()` runs in a caller's thread; a context, because green threads share a real one.
@@ -186,6 +187,21 @@ class _NativeLoop(asyncio.SelectorEventLoop):
 def nap(seconds: float) -> None:
     """Sleep with the whole thread, green threads included."""
     _original("time", "sleep")(seconds)
+
+
+def came(done: Callable[[], bool], seconds: float) -> bool:
+    """
+    Wait with the whole thread until *done*, for at most *seconds*; one of fapilog's own threads does not wait.
+
+    Returns:
+        Whether that came.
+    """
+    end = time.monotonic() + (0.0 if on_own_thread() else seconds)
+    while not done():
+        if time.monotonic() >= end:
+            return False
+        nap(_POLL)
+    return True
 
 
 def pause(seconds: float) -> None:

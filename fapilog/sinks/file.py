@@ -7,14 +7,13 @@ Invariants:
 2. Blocking calls (`mkdir`, `open`, `write`, `rename`) run on this sink's own daemon thread; a FIFO without a reader or a dead
    mount stops that thread and nothing else.
 3. A file that ends in half a line, left by a process that died or ran out of disk, gets its newline before the next line.
-4. `write_now()` never waits for the thread: it opens with `O_NONBLOCK` and refuses while the thread is inside a write.
+4. `write_now()` waits for a write of the thread no longer than it is told, and then refuses; it opens with `O_NONBLOCK`.
 5. What somebody else does to the file (rename, remove, empty) is noticed within `LOOK_EVERY_S` and at `reopen()`. A file that can
    still be found somewhere is written on when no other can be opened; one that cannot takes no more lines.
 
 While the hub drains, writes keep going through the same thread: it exists already, so nothing new must be started at
-interpreter exit, and one stuck file cannot hold up the drain of the other sinks. Files are opened and closed through aiofiles;
-its `write` is one call of ours on the same executor, because when the drain gives a stuck write up, only the thread inside it
-knows that the bytes are still on their way.
+interpreter exit, and one stuck file cannot hold up the drain of the other sinks. aiofiles opens and closes; its `write` is a call
+of ours on the same executor: of a stuck write that the drain gives up, only its thread knows when the bytes are on their way.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ import aiofiles
 
 from fapilog._internal.compressor import Compressor
 from fapilog._internal.executor import SinkExecutor
+from fapilog._internal.native import came
 from fapilog._internal.notes import note
 from fapilog.errors import ConfigurationError, SinkUnavailable
 from fapilog.identity import HUB_FIELDS
@@ -327,12 +327,12 @@ class FileSink:
 
         Args:
             lines: Whole ones.
-            patience: How long to wait for another thread that is opening the file, in seconds.
+            patience: How long to wait for another thread that is at the file, in seconds.
 
         Raises:
             SinkUnavailable: It cannot be done now.
         """
-        if self._engaged:
+        if self._engaged and not came(lambda: not self._engaged, patience):
             raise SinkUnavailable("a write is still in progress")
         try:
             self._late.write(lines, patience)

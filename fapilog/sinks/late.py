@@ -14,10 +14,9 @@ Invariants:
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from fapilog._internal.native import nap, thread_id
+from fapilog._internal.native import came, thread_id
 from fapilog._internal.notes import note
 from fapilog.sinks.written import NOW_FLAGS, QuietFile, WrittenFile, ends_torn, open_below
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from fapilog.sinks.base import Appender
     from fapilog.sinks.home import Home
     from fapilog.sinks.rotation import Rotator
-
-_POLL_S = 0.001
 
 
 class LateWriter:
@@ -59,7 +56,7 @@ class LateWriter:
         """
         file = self.file
         if file is None or file.is_due() or not self._fits(file, lines):
-            file = self._made_ready(lines, time.monotonic() + patience)
+            file = self._made_ready(lines, patience)
         self._appender.write_now(file.fd, lines)
         rotator = self._home.rotator
         if rotator is not None:
@@ -69,11 +66,10 @@ class LateWriter:
         """Let go of the file; the next write opens it anew."""
         self.file = None
 
-    def _made_ready(self, lines: Sequence[bytes], until: float) -> WrittenFile:
+    def _made_ready(self, lines: Sequence[bytes], patience: float) -> WrittenFile:
         """Return the file after looking after it, or any in its place while somebody else does that."""
         me = thread_id()
-        while self.file is None and self._turner not in {0, me} and time.monotonic() < until:
-            nap(_POLL_S)
+        came(lambda: self.file is not None or self._turner in {0, me}, patience)
         if self._turner:
             return self.file or self._open(self._home.wanted, None)
         self._turner = me

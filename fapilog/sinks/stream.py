@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from fapilog._internal import kin
 from fapilog._internal.executor import SinkExecutor
+from fapilog._internal.native import came
 from fapilog._internal.notes import note
 from fapilog._internal.rundir import meeting_place
 from fapilog.errors import SinkRejected, SinkUnavailable
@@ -142,7 +143,7 @@ class StreamSink:
             if fd is None:
                 stream.write(b"".join(formed).decode("utf-8"))
             elif stat.S_ISREG((state := os.fstat(fd)).st_mode):
-                if self._appends:
+                if self._appends and not came(lambda: not self._appends, patience):
                     raise SinkUnavailable("a write is still in progress")
                 self._appender.write_now(fd, formed)
             else:

@@ -224,6 +224,19 @@ def waits_for_a_signal(first: str) -> None:
     gevent.sleep(3600)
 
 
+def misses_a_signal() -> None:
+    """Another thread takes SIGTERM, so that it does not end the main thread's wait: as when it comes just before that begins."""
+
+    def take_the_signal() -> None:
+        real_sleep(0.2)
+        signal.pthread_kill(real_thread(), signal.SIGTERM)
+
+    tick("first", 1)
+    log_in_greenlets()
+    gevent.monkey.get_original("_thread", "start_new_thread")(take_the_signal, ())
+    gevent.sleep(3600)
+
+
 def forks() -> None:
     """A child forked by gevent's own `os.fork()` logs in its greenlets."""
     tick("main", 10)
