@@ -210,7 +210,7 @@ def test_a_reload(tmp_path):
 )
 def test_a_dirty_worker_is_ended(tmp_path, number):
     """Another takes its number; all that it had logged is there once, and its death by SIGKILL is told once, with the signal."""
-    with Dirty(tmp_path, *OUR_CONF) as server:
+    with Dirty(tmp_path, *OUR_CONF, "--graceful-timeout", "5") as server:
         victim, other = sorted(server.meet())
         server.work()
         os.kill(victim, number)
