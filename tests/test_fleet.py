@@ -34,6 +34,7 @@ def test_an_outage_of_an_hour() -> None:
     assert kept == pytest.approx(fapilog.scenario.events * SMALL.workers * 300, rel=0.15)
 
 
+@pytest.mark.matrix
 def test_a_scenario_twice() -> None:
     """It gives the same numbers, second by second."""
     short = replace(SMALL, outage=120, settle=30)
@@ -42,6 +43,7 @@ def test_a_scenario_twice() -> None:
     assert play(replace(short, seed=2)).seconds != first.seconds
 
 
+@pytest.mark.matrix
 def test_more_streams_than_the_server_takes() -> None:
     """With the worker as a label under a third of the events arrive; without it all do."""
     labels = replace(SMALL, hosts=10, limits=limits_for(10), labels=ALL_LABELS, outage=0, most=400)

@@ -44,12 +44,23 @@ def on_exit(server):
 """
 
 
+def only_matrix(values: tuple[object, ...]):
+    return pytest.param(*values, marks=pytest.mark.matrix)
+
+
 def app_for(kind: str) -> str:
     return "api" if kind == UVICORN else "wsgi"
 
 
-@PRELOAD
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "preload"),
+    [
+        (UVICORN, False),
+        ("sync", True),
+        ("gthread", False),
+        *map(only_matrix, [(UVICORN, True), ("sync", False), ("gthread", True)]),
+    ],
+)
 def test_four_workers_end_by_sigterm_under_our_conf(tmp_path, kind, preload):
     """Each event is in its worker's file exactly once, one file for each of the workers 1 to 4, and gunicorn ends with 0."""
     requests = ALL if FULL or (kind == UVICORN and not preload) else FEW

@@ -104,10 +104,14 @@ def test_many_recycles_under_load(tmp_path, kind, recycles):
 
 
 @PROC
-@PRELOAD
 @pytest.mark.parametrize(
-    ("kind", "requests"),
-    [("sync", 400), only_soak("sync", 2000), only_matrix(UVICORN_WORKER, 400), only_soak(UVICORN_WORKER, 2000)],
+    ("kind", "requests", "preload"),
+    [
+        ("sync", 400, False),
+        only_matrix("sync", 400, True),
+        *(only_matrix(UVICORN_WORKER, 400, preload) for preload in (False, True)),
+        *(only_soak(kind, 2000, preload) for kind in ("sync", UVICORN_WORKER) for preload in (False, True)),
+    ],
 )
 def test_workers_that_serve_20_requests_each(tmp_path, kind, requests, preload):
     """O-EXIT-3: one record for each request, each worker is gone in less than two seconds, and none has to be aborted."""
