@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage matrix cases soak thorough lint docs bench bench-check fleet clean
+.PHONY: help demo test coverage real-servers matrix cases soak thorough lint docs bench bench-check fleet clean
 
 help:
 	@echo "make demo    start Gunicorn with 4 workers, send 2,000 requests, stop it, count all 10,000 events"
@@ -40,16 +40,19 @@ coverage: $(VENV)/.installed-dev
 	@cd build/coverage && COVERAGE_FILE=data ../../$(PY) -m coverage combine -q --rcfile=../../pyproject.toml
 	@COVERAGE_FILE=build/coverage/data $(PY) -m coverage report
 
-# What `make soak` has is left out.
-matrix: $(VENV)/.installed-dev
+# VictoriaLogs, a Collector and Prometheus, where there is what makes or fetches them; what needs them is skipped otherwise.
+real-servers: $(VENV)/.installed-dev
 	@$(PY) -m tests.real.install
 	@$(PY) -m tests.real.install_collector
 	@$(PY) -m tests.real.install_prometheus
+
+# What `make soak` has is left out.
+matrix: real-servers
 	$(PY) -m pytest -n auto -m "(matrix or real) and not soak" $(SOAK:%=--ignore=%)
 
 SOAK := tests/chaos tests/real/test_kills.py tests/test_journal_model.py tests/servers/test_board.py
 
-soak: $(VENV)/.installed-dev
+soak: real-servers
 	FAPILOG_TEST_FULL=$(FULL) $(PY) -m pytest -m "$(if $(FULL),,not soak)" -n $(if $(FULL),0,auto) -o faulthandler_timeout=900 $(SOAK)
 	$(if $(FULL),$(PY) -m pytest -m soak -n auto -o faulthandler_timeout=900 $(SOAK:%=--ignore=%))
 
