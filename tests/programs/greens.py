@@ -210,8 +210,16 @@ def leaves_open() -> None:
     gevent.sleep(0)
     tick("main", 1)
     inside = os.path.realpath(os.environ["FAPILOG_RUN_DIR"])
+    end = time.monotonic() + 5
+    while (found := directories(inside)) and time.monotonic() < end:
+        real_sleep(0.01)  # the worker's thread lists one now and then
+    say("open", directories=found)
+
+
+def directories(inside: str) -> list[str]:
+    """Return the directories within *inside* that the process has open."""
     there = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
-    say("open", directories=[path for path in there if path.startswith(inside) and os.path.isdir(path)])
+    return [path for path in there if path.startswith(inside) and os.path.isdir(path)]
 
 
 def waits_for_a_signal(first: str) -> None:
