@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -51,6 +52,18 @@ def run_script(
         timeout=timeout + MARGIN,
         check=False,
     )
+
+
+#: For the beginning of a script: its last exit hook prints when it runs. Who is registered first is called last.
+LAST_WORD = "import atexit, time; atexit.register(lambda: print(time.time()))"
+
+
+def ended_within(seconds: float, result: subprocess.CompletedProcess[str]) -> None:
+    """Check that a script just run, whose last statement prints the time and which has a `LAST_WORD`, took no longer to drain."""
+    ended = time.time()
+    began, drained = map(float, ran_well(result).split())
+    assert drained - began < seconds
+    assert ended - drained < 3.0  # the interpreter's own end, on a busy machine
 
 
 def ran_well(result: subprocess.CompletedProcess[str]) -> str:
