@@ -121,6 +121,7 @@ def test_workers_that_are_killed_under_load(tmp_path: Path, kills: int) -> None:
     took: list[float] = []
     files: list[int] = []
     last: Samples = {}
+    told = Told(tmp_path)
     with Gunicorn(tmp_path, *OUR_CONF, app="board_app:app", workers=WORKERS) as server:
         meet(server, WORKERS)
         with under_load(server, "/burst?n=20", WORKERS):
@@ -134,7 +135,7 @@ def test_workers_that_are_killed_under_load(tmp_path: Path, kills: int) -> None:
 
                 wait_until(replaced, f"slot {victim.worker} has a new worker")
                 # Without a journal, what a worker was told to say dies with it: it gets the time to say it.
-                wait_until(partial(has_told, tmp_path, number + 1), "the death is in a file")
+                wait_until(partial(told.are, number + 1), "the death is in a file")
                 began = time.perf_counter()
                 now = scrape(server)
                 took.append(time.perf_counter() - began)
@@ -153,9 +154,9 @@ def test_workers_that_are_killed_under_load(tmp_path: Path, kills: int) -> None:
 
     assert summed(last, "fapilog_worker_deaths_total", signal="SIGKILL") == kills
     assert summed(last, "fapilog_worker_restarts_total") == kills
-    died = told(tmp_path)
-    assert Counter(line["signal"] for line in died) == {"SIGKILL": kills}
-    assert len({line["dead_boot"] for line in died}) == kills
+    assert told.are(kills)
+    assert Counter(line["signal"] for line in told.lines) == {"SIGKILL": kills}
+    assert len({line["dead_boot"] for line in told.lines}) == kills
     started = [line for line in written(tmp_path) if line["event"] == "fapilog.worker_started"]
     assert len({line["boot"] for line in started}) == len(started)
     assert WORKERS <= len(started) <= WORKERS + kills  # one that was killed at once had no time to write it
@@ -165,14 +166,25 @@ def test_workers_that_are_killed_under_load(tmp_path: Path, kills: int) -> None:
     assert not list(run_dir.glob("died-*"))
 
 
-def told(folder: Path) -> list[dict[str, Any]]:
-    """Return the deaths that are in files; a last line may be under way."""
-    lines = [line for path in folder.glob("*.jsonl") for line in path.read_bytes().splitlines() if b"fapilog.worker_died" in line]
-    return [orjson.loads(line) for line in lines if line.endswith(b"}")]
+class Told:
+    """The deaths that are in the files of a folder; each look reads what has come, for there may be gigabytes in the end."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lines: list[dict[str, Any]] = []
+        self._read: Counter[Path] = Counter()
 
-def has_told(folder: Path, deaths: int) -> bool:
-    return len(told(folder)) == deaths
+    def are(self, deaths: int) -> bool:
+        """Return whether there are so many."""
+        for path in self.folder.glob("*.jsonl"):
+            with path.open("rb") as file:
+                file.seek(self._read[path])
+                whole = file.read().rpartition(b"\n")[0]  # a last line may be under way
+            self._read[path] += len(whole) + bool(whole)
+            self.lines += [
+                orjson.loads(line) for line in whole.split(b"\n") if b"fapilog.worker_died" in line and line.endswith(b"}")
+            ]
+        return len(self.lines) == deaths
 
 
 def is_counter(name: str) -> bool:
