@@ -63,7 +63,7 @@ def ended_within(seconds: float, result: subprocess.CompletedProcess[str]) -> No
     ended = time.time()
     began, drained = map(float, ran_well(result).split())
     assert drained - began < seconds
-    assert ended - drained < 3.0  # the interpreter's own end, on a busy machine
+    assert ended - began < seconds + 1.0  # and the interpreter's own end, on a busy machine
 
 
 def ran_well(result: subprocess.CompletedProcess[str]) -> str:

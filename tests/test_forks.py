@@ -18,7 +18,7 @@ FORK_FLUSH_S = 0.1  # coordinator.FORK_FLUSH
 
 def test_o_fork_1_in_a_storm(tmp_path):
     """O-FORK-1: eight threads log at every moment of a fork; no child hangs, and every event is there once."""
-    children = 1000 if FULL else 100
+    children = 1000 if FULL else 200
 
     with start(tmp_path, "storm", "threads", str(children), **BLOCKS) as program:
         assert program.ended(240 if FULL else 90) == 0

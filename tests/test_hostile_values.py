@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FULL = os.environ.get("FAPILOG_TEST_FULL") == "1"  # the suite tries the same examples each time, `make thorough` others
-EXAMPLES = 20_000 if FULL else 600
+EXAMPLES = 20_000 if FULL else 2_000
 LIMIT = 262_144
 MARGIN = 256  # what marks may take on top of the limit; the identity, which is not in a head, comes on top of both
 CUT = re.compile(r"\.\.\.\[cut: (?:\d+ (?:bytes|items)|cycle)\]")

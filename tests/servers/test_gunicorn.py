@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 
 from tests.programs.running import FULL, lives, wait_until
+from tests.servers.cells import only_matrix
 from tests.servers.harness import Gunicorn, check_files
 
 UVICORN = "uvicorn_worker.UvicornWorker"
@@ -44,10 +45,6 @@ def on_exit(server):
 """
 
 
-def only_matrix(values: tuple[object, ...]):
-    return pytest.param(*values, marks=pytest.mark.matrix)
-
-
 def app_for(kind: str) -> str:
     return "api" if kind == UVICORN else "wsgi"
 
@@ -58,7 +55,9 @@ def app_for(kind: str) -> str:
         (UVICORN, False),
         ("sync", True),
         ("gthread", False),
-        *map(only_matrix, [(UVICORN, True), ("sync", False), ("gthread", True)]),
+        only_matrix(UVICORN, True),
+        only_matrix("sync", False),
+        only_matrix("gthread", True),
     ],
 )
 def test_four_workers_end_by_sigterm_under_our_conf(tmp_path, kind, preload):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.programs.running import LIMIT_S, living, wait_until
+from tests.servers.cells import only_matrix
 from tests.servers.harness import ASGI_KINDS, OUR_CONF, UVICORN_WORKER, Gunicorn, ask, check_visits, wait_for_file
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ PRELOAD = pytest.mark.parametrize("preload", [False, True], ids=["no_preload", "
 PROC = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="looks into /proc")
 #: What a worker says when it has served enough.
 LEAVING = ("Autorestarting worker", "Maximum request limit")
-
-
-def only_matrix(*values: object):
-    return pytest.param(*values, marks=pytest.mark.matrix)
 
 
 def only_soak(*values: object):
