@@ -18,7 +18,8 @@ Invariants:
    waits.
 6. A worker of gunicorn holds its first events until it runs as its final user, so that no file of its belongs to root.
 7. Every door looks whether the state is this process's own, for forks that ran no hooks.
-8. Starting is claimed, see `claim`; a signal that would end the process in the middle of a start waits for the end of that.
+8. Starting is claimed, see `claim`; a signal that would end the process in the middle of a start waits for the end of that. The
+   end of the stack cannot cut one short: a log call begins none without frames enough, and is counted.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from fapilog._internal import arbiter, dirty, filelock, lifecycle, native, notes
 from fapilog._internal.accounting import Reason
 from fapilog._internal.forking import ForkWindow
 from fapilog._internal.gates import gates
-from fapilog._internal.route import route
+from fapilog._internal.route import has_frames, route
 from fapilog._internal.starting import empty_pending, follow, give_up, new_hub, result_without_hub
 from fapilog._internal.state import ProcessState, Spec
 
@@ -122,8 +123,7 @@ class Coordinator:
             self._cool()
 
     def _cool(self) -> None:
-        state = self.state
-        hub = state.hub
+        state, hub = self.state, self.state.hub
         self._withdraw(state)
         if hub is not None:
             hub.release()
@@ -215,7 +215,7 @@ class Coordinator:
         return state.hub
 
     def _start_if_waiting(self, state: ProcessState) -> None:
-        if state.pending and state.hub is None:
+        if (state.pending or route.unplaced) and state.hub is None:
             self.start()
 
     def _hurried(self, timeout: float | None) -> float | None:
@@ -240,6 +240,8 @@ class Coordinator:
 
     def _accept_cold(self, levelno: int, head: bytes) -> bool:
         state = self.state
+        if not has_frames():
+            raise RecursionError  # the log call counts that
         if state.claim.by and not native.on_own_thread():
             state.claim.wait(START_PATIENCE, native.pause)
         if state.queue is not None and len(state.pending) >= MAX_PENDING:
@@ -274,7 +276,7 @@ class Coordinator:
                 hub = self._start(state)
             self._publish(state, hub)  # outside: it may wait for room in the queue, which a fork must not wait for
         except Exception as error:  # a log call must not raise; it may be a signal handler's, so the next event tries again
-            state.failed_starts += 1
+            state.failed_starts += not isinstance(error, RecursionError)
             started = state.failed_starts >= MAX_FAILED_STARTS
             if started:
                 give_up(state, error)
@@ -310,25 +312,21 @@ class Coordinator:
         return hub
 
     def _before_fork(self) -> None:
-        self._settle_before_fork()
-        self._window.open()
-
-    def _settle_before_fork(self) -> None:
         me = threading.get_ident()
         end = time.monotonic() + FORK_PATIENCE
         while any(thread != me for thread in self._setting_up) and time.monotonic() < end:
             native.nap(0.001)
-        state = self.state
-        hub = state.hub
+        state, hub = self.state, self.state.hub
         if hub is not None and time.monotonic() >= state.next_fork_flush and hub.is_behind():
             state.next_fork_flush = time.monotonic() + FORK_FLUSH_EVERY
             hub.flush(FORK_FLUSH, margin=0.0, wait=native.nap)
+        self._window.open()
 
     def _after_in_child(self) -> None:
-        if self.state.pid == os.getpid():  # done already, see `ForkWindow`
+        old = self.state
+        if old.pid == os.getpid():  # done already, see `ForkWindow`
             return
         self._setting_up = []
-        old = self.state
         self._parked.append(old)
         self.state = ProcessState(generation=old.generation + 1)
         route.accept = self._accept_cold

@@ -61,16 +61,19 @@ def _output_method(levelno: int, *, exc_info: bool = False) -> Callable[..., Non
     level = LEVEL_NAMES[levelno]
 
     def output(self: LoggerCore, /, *args: Any, **fields: Any) -> None:
-        if self.gate.level > levelno:
-            return
-        fields = unrendered((args, fields))
-        if exc_info:
-            fields.setdefault("exc_info", True)
-        event, positional = event_in(fields), fields.pop("positional_args", ())
-        fields.pop("event", None)
-        if positional and isinstance(positional, tuple):  # from `structlog.stdlib.BoundLogger`
-            event = interpolated(event, positional)
-        emit(levelno, level, self.name, event, {}, fields, [])
+        try:
+            if self.gate.level > levelno:
+                return
+            fields = unrendered((args, fields))
+            if exc_info:
+                fields.setdefault("exc_info", True)
+            event, positional = event_in(fields), fields.pop("positional_args", ())
+            fields.pop("event", None)
+            if positional and isinstance(positional, tuple):  # from `structlog.stdlib.BoundLogger`
+                event = interpolated(event, positional)
+            emit(levelno, level, self.name, event, {}, fields, [])
+        except RecursionError:
+            route.unplaced += 1
 
     output.__name__ = output.__qualname__ = level
     output.__doc__ = f"Log at {level.upper()} what the last processor of a wrapper class of the user's own returned."
@@ -125,9 +128,9 @@ def _level_method(levelno: int) -> Callable[..., None]:
     level = LEVEL_NAMES[levelno]
 
     def log(self: FapilogLogger, event: Any = _MISSING, /, *args: Any, **fields: Any) -> None:
-        if self._gate.level > levelno:
-            return
         try:
+            if self._gate.level > levelno:  # in here: CPython 3.11 wants a frame for it until it is specialised
+                return
             if args:
                 event = interpolated(event, args)
             elif event is _MISSING:

@@ -107,6 +107,8 @@ def emit_dict(logger: object, method_name: str, event_dict: Any) -> None:
         levelno, head = LEVELS_BY_NAME.get(method_name, 20), _last_word(method_name, name, event_dict, error)
     try:
         (route.accept if by_hand is None else by_hand.accept)(levelno, head)
+    except RecursionError:
+        route.unplaced += 1
     except Exception as error:
         note("accept", f"an exception came up in the middle of a log call, which does not raise: {error!r}")
 

@@ -763,14 +763,16 @@ def test_logging_near_the_end_of_the_stack(caught) -> None:
     assert all(event["nested"] == [{"a": [1]}] and event["slow"] == {"1": 2**70} for event in found)
 
 
-@pytest.mark.parametrize("method", ["info", "exception", "log", "formatted"])
+@pytest.mark.parametrize("method", ["info", "exception", "log", "formatted", "slow", "core"])
 def test_logging_at_the_end_of_the_stack(caught, method: str) -> None:
-    """From the frame on that the call itself fits into, it raises nothing; each event is written or counted."""
+    """From the frame on that the call itself fits into, it raises nothing; each event is written, without secrets, or counted."""
     calls = {
         "info": lambda: caught.log.info("deep"),
         "exception": lambda: caught.log.exception("deep"),  # noqa: LOG004 - it is called in one
         "log": lambda: caught.log.log(20, "deep"),
         "formatted": lambda: caught.log.info("%s", ["deep"]),
+        "slow": lambda: caught.log.info("deep", at={1: 2**70, "password": "hunter2"}, url="https://me:hunter2@host/"),
+        "core": lambda: caught.log._logger.info("deep", password="hunter2"),
     }
     call = calls[method]
     raised, left = [], []
@@ -791,8 +793,107 @@ def test_logging_at_the_end_of_the_stack(caught, method: str) -> None:
     with pytest.raises(RecursionError):
         dive()
     assert raised == []
+    found = [strict(head) for head in caught.heads]
+    assert all(event["timestamp"][:2] == "20" and event["level"] in {"info", "error"} for event in found)
+    assert sum("deep" in event["event"] for event in found) > len(found) - 10
+    assert not any(b"hunter2" in head for head in caught.heads)
     assert len(caught.heads) + route.unplaced - before == len(left) - 2
     assert 0 < route.unplaced - before < 30
+
+
+FIRST_CALL = """
+import logging, os, sys, traceback, warnings
+import fapilog
+
+configured = {configured}
+if configured:
+    fapilog.configure_logging()
+log = fapilog.get_logger("deep")
+calls = {{
+    "info": lambda: log.info("deep"),
+    "debug": lambda: log.debug("deep"),
+    "exception": lambda: log.exception("deep"),
+    "log": lambda: log.log(20, "deep"),
+    "core": lambda: log._logger.info("deep"),  # what a wrapper class of the user's own calls
+    "warning": lambda: warnings.showwarning("deep", UserWarning, "here.py", 1),
+    "stdlib": lambda: logging.getLogger("deep").info("deep"),
+}}
+call = calls["{method}"]
+
+
+def depth():
+    frame, found = sys._getframe(), 0
+    while frame is not None:
+        frame, found = frame.f_back, found + 1
+    return found
+
+
+def first(left):
+    "Log for the first time in this process with so many frames left, and once more with all of them."
+    limit, raised = sys.getrecursionlimit(), None
+    try:
+        sys.setrecursionlimit(depth() + left)
+    except RecursionError:  # lower than where we are
+        os._exit(LOW)
+    try:
+        call()
+    except RecursionError as error:
+        raised = error
+    sys.setrecursionlimit(limit)
+    if raised is not None and os.path.dirname(fapilog.__file__) in traceback.extract_tb(raised.__traceback__)[-1].filename:
+        os._exit(7)  # a call of ours was entered, and raised
+    log.warning("after", left=left)
+    done = fapilog.flush(10)
+    log.warning("count", left=left, fit=raised is None, refused=fapilog.statistics().refused, complete=done.complete)
+    os._exit(not fapilog.flush(10).complete)
+
+
+LOW = 9
+for left in [*range(1, 40), *range(40, 260, 15)]:
+    child = os.fork()
+    if not child:
+        first(left)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in {{0, LOW}}, (left, code)
+    if code == 0:
+        print(left)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "configured"),
+    [
+        ("info", True),
+        ("info", False),
+        *(
+            pytest.param(method, configured, marks=pytest.mark.matrix)
+            for method in ("debug", "exception", "log", "core", "warning", "stdlib")
+            for configured in (True, False)
+            if configured or method not in {"warning", "stdlib"}  # there until somebody has configured
+        ),
+    ],
+)
+def test_the_first_call_of_a_process_at_the_end_of_the_stack(method: str, configured: bool, tmp_path: Path) -> None:
+    """It raises nothing and is written or counted; set-up is not cut short, so that all that comes later is delivered."""
+    env = {"FAPILOG_SINKS": "file", "FAPILOG_FILE_PATH": "out.jsonl", "FAPILOG_JOURNAL": "on"}
+    result = run_script(FIRST_CALL.format(method=method, configured=configured), tmp_path, env=env)
+    lefts = list(map(int, ran_well(result).split()))
+    lines = read_lines(tmp_path / "out.jsonl")
+    assert [line["left"] for line in lines if line["event"] == "after"] == lefts
+    counts = [line for line in lines if line["event"] == "count"]
+    assert all(line["complete"] for line in counts)
+    fit = sum(line["fit"] for line in counts)
+    deep = sum(line["event"] == "deep" for line in lines)
+    exhausted = sum(line["refused"].pop("stack_exhausted", 0) for line in counts)
+    assert not any(line["refused"] for line in counts)
+    if method == "debug":  # stopped by its level, which nobody knows at the end of the stack of a process that has not started
+        assert deep == 0
+        assert exhausted <= fit
+    else:
+        assert deep + exhausted == fit
+        assert deep >= sum(left > 230 for left in lefts)
+    assert fit >= len(lefts) - (8 if method == "stdlib" else 3)  # the frames before ours
 
 
 # -- O-VAL-4: the caller's objects ----------------------------------------------------------------------------------------------

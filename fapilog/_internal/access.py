@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fapilog._internal.gates import gates
+from fapilog._internal.route import route
 from fapilog.logger import processors
 from fapilog.pipeline import emit
 
@@ -66,8 +67,13 @@ class Access:
 
     def log(self) -> None:
         """Log it; any thread, never raises an `Exception`."""
-        if gates.of(LOGGER).level > INFO:
-            return
+        try:
+            if gates.of(LOGGER).level <= INFO:
+                emit(INFO, "info", LOGGER, EVENT, {}, self._fields(), processors)
+        except RecursionError:
+            route.unplaced += 1
+
+    def _fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "method": self.method,
             "path": self.path,
@@ -86,7 +92,7 @@ class Access:
             fields["close_code"] = self.close_code
         if self.aborted:
             fields["aborted"] = True
-        emit(INFO, "info", LOGGER, EVENT, {}, fields, processors)
+        return fields
 
 
 def well_formed(request_id: str) -> bool:

@@ -29,6 +29,7 @@ from fapilog._internal import levels
 from fapilog._internal.access_records import is_access_record, log_access_record
 from fapilog._internal.gates import gates
 from fapilog._internal.native import delivers
+from fapilog._internal.route import route
 from fapilog.encoding import safe_text
 from fapilog.logger import processors
 from fapilog.pipeline import emit
@@ -193,10 +194,15 @@ def _show_warnings() -> None:
         return
 
     def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
-        if file is not None or not _capture.active or delivers():
+        try:
+            ours = file is None and _capture.active and not delivers()
+            if ours:
+                _log_warning(message, getattr(category, "__name__", category), filename, lineno)
+        except RecursionError:
+            route.unplaced += 1
+            return
+        if not ours:
             before(message, category, filename, lineno, file, line)
-        else:
-            _log_warning(message, getattr(category, "__name__", category), filename, lineno)
 
     _capture.replaced[show] = before
     warnings.showwarning = show

@@ -150,7 +150,9 @@ class ProcessHub:
                 if prepare is not None:
                     prepare()
             start_thread(self._run, "fapilog-worker")
-        except RuntimeError:  # "can't create new thread at interpreter shutdown"
+        except RuntimeError as error:  # "can't create new thread at interpreter shutdown"
+            if isinstance(error, RecursionError):
+                raise
             return False
         self._started = True
         return True
@@ -170,8 +172,7 @@ class ProcessHub:
             self.publish(closed=self.closed)
 
     def _run(self) -> None:
-        # The first thread takes it: where a signal handler's exception cut `start()` short, there may be a second one.
-        if self._claimed:
+        if self._claimed:  # the first thread has it; there are two where a signal handler's exception cut `start()` short
             return
         self._claimed = True
         try:

@@ -231,6 +231,8 @@ class Plain:
         try:
             return self.value(item, depth)
         except Exception as error:
+            if type(item) is str:  # it was the end of the stack: no line without its event, but a call that is counted
+                raise
             return self.text(_named(item, error))
 
 

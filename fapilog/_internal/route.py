@@ -28,6 +28,7 @@ ALL_PASS = -1  # the level of all gates until somebody has configured
 DEFAULT_LEVEL = 20
 MAX_DEPTH = 8  # of set-ups in one another
 PATIENCE = 1.0  # seconds that a thread waits for another one's set-up
+FRAMES = 200  # of the stack that are left to set-up: it takes 25, and up to 120 where it imports what a sink needs
 
 
 class Route:
@@ -92,6 +93,18 @@ def _nothing(_reason: Reason) -> bool:
 route = Route()
 
 
+def has_frames(frames: int = FRAMES) -> bool:
+    """
+    Whether the caller's thread may go *frames* deeper before the recursion limit.
+
+    To be asked before set-up, which must not be cut short by the end of the stack, half done or taken for failed.
+    """
+    try:
+        return not frames or has_frames(frames - 1)
+    except RecursionError:
+        return False
+
+
 def refuse_unplaced(refuse: Callable[[Reason], object]) -> None:
     """Let *refuse* count the log calls that could not do so themselves, since the stack was at its end; any thread."""
     # No call between the question and the subtraction, hence atomic under the GIL: each is counted once.
@@ -125,6 +138,9 @@ class Cold:
         """Return whether the level or a rule stops the event. Without a *name* it came from a chain of the user's own."""
         if name is ...:
             return False
+        if not has_frames():  # nothing is known of what is to be masked
+            route.unplaced += 1
+            return True
         self.settle()
         level = gates.of(name).level
         if (DEFAULT_LEVEL if level == ALL_PASS else level) > levelno:
