@@ -31,7 +31,7 @@ help:
 demo: $(VENV)/.installed-demo
 	@$(PY) examples/gunicorn/demo.py
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-test
 	$(PY) -m pytest -n auto
 
 coverage: $(VENV)/.installed-dev
@@ -41,7 +41,7 @@ coverage: $(VENV)/.installed-dev
 	@COVERAGE_FILE=build/coverage/data $(PY) -m coverage report
 
 # VictoriaLogs, a Collector and Prometheus, where there is what makes or fetches them; what needs them is skipped otherwise.
-real-servers: $(VENV)/.installed-dev
+real-servers: $(VENV)/.installed-test
 	@$(PY) -m tests.real.install
 	@$(PY) -m tests.real.install_collector
 	@$(PY) -m tests.real.install_prometheus
@@ -57,10 +57,10 @@ soak: real-servers
 	$(if $(FULL),$(PY) -m pytest -m soak -n auto -o faulthandler_timeout=900 $(SOAK:%=--ignore=%))
 
 # Each field failure's protection is taken out of a copy, and a test has to miss it.
-cases: $(VENV)/.installed-dev
+cases: $(VENV)/.installed-test
 	$(PY) -m tests.protections
 
-thorough: $(VENV)/.installed-dev
+thorough: $(VENV)/.installed-test
 	FAPILOG_TEST_FULL=1 $(PY) -m pytest -n auto -m "" -o faulthandler_timeout=600 tests/test_hostile_values.py tests/test_value_costs.py tests/test_redaction.py tests/test_memory.py
 
 lint: $(VENV)/.installed-dev
@@ -111,6 +111,11 @@ $(VENV)/.installed-docs: $(VENV)/.created pyproject.toml
 $(VENV)/.installed-bench: $(VENV)/.created pyproject.toml
 	@echo "installing fapilog (editable) and its peers into $(VENV)"
 	@$(PIP) -e '.[all,bench]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.created pyproject.toml
+	@echo "installing fapilog (editable) and what its tests need into $(VENV)"
+	@$(PIP) -e '.[all,test]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml

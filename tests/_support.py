@@ -12,11 +12,14 @@ import time
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import pytest
+
 from fapilog._internal.gates import gates
 from fapilog._internal.route import redact, route
 from fapilog.testing import logging_restored
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 MARGIN = 10
@@ -34,6 +37,17 @@ ACCESS_FIELDS = {
     "referer": str,
     "request_id": str,
 }
+
+
+def only_matrix(*values: object) -> Any:
+    """Return *values* as a parameter of `make matrix`."""
+    return pytest.param(*values, marks=pytest.mark.matrix)
+
+
+def rest_in_matrix(suite: int, values: Iterable[Any]) -> list[Any]:
+    """Return *values* (tuples, for several names) as parameters: the first *suite* for every run, the rest for `make matrix`."""
+    given = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [*(pytest.param(*value) for value in given[:suite]), *(only_matrix(*value) for value in given[suite:])]
 
 
 def run_script(

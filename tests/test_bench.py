@@ -20,6 +20,7 @@ from benchmarks.errors import BenchError
 from benchmarks.event import FIELDS, NAME, fields_of, written
 from benchmarks.measure import measured
 from benchmarks.rounds import ratios, together
+from tests._support import rest_in_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ def test_requests_in_turns(tmp_path: Path) -> None:
     assert min(ratios(found, "fapilog", web.NOTHING, "rate")) > 0
 
 
-@pytest.mark.parametrize("mode", ["latency", "paced", "disabled", "outage"])
+@pytest.mark.parametrize("mode", rest_in_matrix(2, ["latency", "outage", "paced", "disabled"]))
 def test_a_way_of_measuring(tmp_path: Path, mode: str) -> None:
     """It comes to its end, with all events in the file."""
     (tmp_path / "files").mkdir()

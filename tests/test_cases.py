@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import fapilog
-from tests._support import ran_well, read_lines, run_script, strict
+from tests._support import ran_well, read_lines, rest_in_matrix, run_script, strict
 from tests.protections.table import PROTECTIONS
 
 PACKAGE = Path(fapilog.__file__).parent
@@ -347,8 +347,13 @@ def test_o_re_2_with_synchronous_output(tmp_path: Path, raises: bool) -> None:
         assert sink["in_flight"] == 0
 
 
-@pytest.mark.parametrize("kind", ["TimeoutError", "KeyboardInterrupt"])
-@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    rest_in_matrix(
+        2,
+        [("before", "KeyboardInterrupt"), ("after", "TimeoutError"), ("before", "TimeoutError"), ("after", "KeyboardInterrupt")],
+    ),
+)
 def test_o_re_2_with_a_handler_that_raises_during_the_first_event(tmp_path: Path, kind: str, where: str) -> None:
     """O-RE-2: the start that it interrupts is tried again by the next event: one hub, no event lost, none doubled."""
     ran_well(

@@ -27,7 +27,7 @@ from fapilog.cli.shown import count, duration, size, sparkline
 from fapilog.cli.stats import WIDE, as_tables
 from fapilog.errors import ConfigurationError
 from fapilog.identity import Identity
-from tests._support import ran_well, run_script
+from tests._support import ran_well, rest_in_matrix, run_script
 from tests.programs.running import wait_until
 
 if TYPE_CHECKING:
@@ -376,7 +376,10 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["metrics"], ["stats", "--nothing"], ["nothing"], ["level", "DEBUG", "--worker", "-1"], ["top", "--interval", "0"]],
+    rest_in_matrix(
+        2,
+        [["stats", "--nothing"], ["level", "DEBUG", "--worker", "-1"], [], ["metrics"], ["nothing"], ["top", "--interval", "0"]],
+    ),
 )
 def test_a_command_that_is_not_said_well(tmp_path: Path, arguments: list[str]) -> None:
     """One line says what is wrong."""
@@ -419,7 +422,7 @@ def test_numbers() -> None:
 
 @pytest.mark.parametrize(
     ("command", "code"),
-    [("top --interval 0.1", 0), ("verify a.jsonl", 0), ("stats", 1), ("stats --json", 1), ("level --show", 1)],
+    rest_in_matrix(2, [("top --interval 0.1", 0), ("stats --json", 1), ("verify a.jsonl", 0), ("stats", 1), ("level --show", 1)]),
 )
 def test_what_it_prints_to_a_pipe_that_closes(tmp_path: Path, command: str, code: int) -> None:
     """It ends, without a word."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests._support import ran_well, run_script, strict
+from tests._support import ran_well, rest_in_matrix, run_script, strict
 from tests.programs import terminal
 from tests.programs.running import LIMIT_S, environment
 
@@ -48,7 +48,7 @@ COLOURED = [{}, {"NO_COLOR": ""}, {"FORCE_COLOR": "1"}, {"FORCE_COLOR": "1", "TE
 PLAIN = [{"NO_COLOR": "1"}, {"NO_COLOR": "1", "FORCE_COLOR": "1"}, {"TERM": "dumb"}, {"FORCE_COLOR": "0"}]
 
 
-@pytest.mark.parametrize("env", COLOURED, ids=str)
+@pytest.mark.parametrize("env", rest_in_matrix(3, COLOURED), ids=str)
 def test_with_colours(tmp_path, env: dict[str, str]) -> None:
     """The events are coloured, and nothing else is an escape sequence (O-SEC-1)."""
     text = on_terminal(tmp_path, **env)
@@ -60,7 +60,7 @@ def test_with_colours(tmp_path, env: dict[str, str]) -> None:
     assert named(text)[:2] == [("", "hello"), ("", "failed")]
 
 
-@pytest.mark.parametrize("env", PLAIN, ids=str)
+@pytest.mark.parametrize("env", rest_in_matrix(2, PLAIN), ids=str)
 def test_without_colours(tmp_path, env: dict[str, str]) -> None:
     """There is no escape sequence at all."""
     text = on_terminal(tmp_path, **env)

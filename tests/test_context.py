@@ -27,7 +27,7 @@ starlette_applications = pytest.importorskip("starlette.applications")
 import fapilog  # noqa: E402
 from fapilog.asgi import FapilogMiddleware  # noqa: E402
 from fapilog.servers.uvicorn import LOG_CONFIG_FILE  # noqa: E402
-from tests._support import caught_events, process_restored, scope_of  # noqa: E402
+from tests._support import caught_events, only_matrix, process_restored, scope_of  # noqa: E402
 from tests.programs.running import only_life, wait_until  # noqa: E402
 from tests.recording import RecordingSink  # noqa: E402
 from tests.servers.harness import Uvicorn  # noqa: E402
@@ -92,7 +92,7 @@ def listening(server: Uvicorn) -> None:
     wait_until(listens, "it listens")
 
 
-@pytest.mark.parametrize("way", ["middleware", "adapter"])
+@pytest.mark.parametrize("way", ["middleware", only_matrix("adapter")])
 def test_two_hundred_requests_at_once(tmp_path: Path, way: str) -> None:
     """
     Each event has the id, method, path, client and route of its own request; one access event for each, with the right status;

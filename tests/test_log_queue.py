@@ -180,17 +180,25 @@ def test_worker_nonblocking_under_load():
             await asyncio.sleep(0.001)
             lags.append(time.perf_counter() - due)
 
-    async def p99_lag(work):
+    async def beats(work, count):
         lags: list[float] = []
         stop = asyncio.Event()
         beating = asyncio.create_task(heartbeat(lags, stop))
-        for n in range(200_000):
+        for n in range(count):
             work(n)
             if n % 50 == 0:
                 await asyncio.sleep(0)
         stop.set()
         await beating
-        return sorted(lags)[int(len(lags) * 0.99)]
+        return lags
+
+    def p99_added(log):
+        """Compare by turns: on a busy machine the next second is another one."""
+        logging, working = [], []
+        for _ in range(10):
+            logging += asyncio.run(beats(lambda n: log.info("x", n=n), 20_000))
+            working += asyncio.run(beats(lambda n: [n] * 200, 20_000))
+        return sorted(logging)[int(len(logging) * 0.99)] - sorted(working)[int(len(working) * 0.99)]
 
     with process_restored():
         fapilog.configure_logging(sinks=[sink], queue_size=5000)
@@ -199,7 +207,7 @@ def test_worker_nonblocking_under_load():
         added, tries = 1.0, 0
         while added >= 0.020 and tries < 5:
             tries += 1
-            added = asyncio.run(p99_lag(lambda n: logger.info("x", n=n))) - asyncio.run(p99_lag(lambda n: [n] * 200))
+            added = p99_added(logger)
         statistics = fapilog.statistics()
         fapilog.shutdown_logging(1.0)
 

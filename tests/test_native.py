@@ -14,6 +14,7 @@ import pytest
 from fapilog._internal import native
 from fapilog._internal.executor import SinkExecutor
 from fapilog._internal.native import Asked, NativeFuture, elsewhere
+from tests._support import only_matrix, rest_in_matrix
 from tests.programs.running import lives, only_life, start
 from tests.programs.told import finished, numbered, said, ticks
 from tests.recording import until
@@ -69,7 +70,7 @@ def test_the_application_under_gevent_runs_event_loops_of_its_own(tmp_path, orde
         assert ticks(only_life(tmp_path).whole()) == numbered("main", 10) + numbered("loop", 10)
 
 
-@ORDER
+@pytest.mark.parametrize("order", ["before", only_matrix("after")])
 def test_a_greenlet_computes(tmp_path, order):
     """The worker writes meanwhile."""
     with start_green(tmp_path, "busy_greenlet", order) as program:
@@ -104,8 +105,10 @@ def test_a_log_call_in_gevents_hub(tmp_path, order):
         assert ticks(only_life(tmp_path).whole()) == numbered("callback", 3) + numbered("handler", 3)
 
 
-@ORDER
-@pytest.mark.parametrize("first", ["main", "greenlet"])
+@pytest.mark.parametrize(
+    ("first", "order"),
+    rest_in_matrix(2, [("main", "before"), ("greenlet", "after"), ("main", "after"), ("greenlet", "before")]),
+)
 def test_sigterm_under_gevent(tmp_path, first, order):
     """The process dies of it after all events are written, whichever greenlet of the main thread logged first."""
     with start_green(tmp_path, "waits_for_a_signal", order, first) as program:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fapilog._internal import rundir
-from tests._support import ran_well, run_script
+from tests._support import ran_well, rest_in_matrix, run_script
 from tests.programs.running import FULL, LIMIT_S, lives, lives_in, only_life, start
 from tests.programs.told import by_role, drain_fifo, finished, numbered, said, ticks
 
@@ -155,7 +155,7 @@ def test_a_parent_is_killed_and_its_forked_child_lives_on(tmp_path, child):
         assert ticks(found[ready["pid"]].whole()) == Counter(("child", n) for n in range(first, 20))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", rest_in_matrix(2, ["fork", "forkserver", "spawn"]))
 def test_children_of_multiprocessing(tmp_path, method):
     """They log without any set-up of their own, and all their events are there when they have ended."""
     with start(tmp_path, "forks", "with_multiprocessing", method) as program:
@@ -178,7 +178,7 @@ def test_children_of_multiprocessing_are_terminated(tmp_path, method):
         assert all(ticks(life) == numbered(role, 50) for role, life in found.items())
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", rest_in_matrix(1, ["spawn", "fork", "forkserver"]))
 def test_tasks_of_a_process_pool(tmp_path, method):
     """Each task's events are there once, in the file of the process that ran it."""
     with start(tmp_path, "forks", "pool", method) as program:
@@ -246,7 +246,8 @@ def with_a_link_for_a_lock(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "prepare", [a_link, a_file, open_to_others, pytest.param(somebody_elses, marks=ROOT), with_a_link_for_a_lock]
+    "prepare",
+    [*rest_in_matrix(2, [a_link, with_a_link_for_a_lock, a_file, open_to_others]), pytest.param(somebody_elses, marks=ROOT)],
 )
 def test_a_run_directory_that_cannot_be_trusted(tmp_path, prepare):
     """It is not used, which one line on stderr says; the worker's number is its pid, and logging works."""

@@ -402,6 +402,10 @@ def compressed(path, count: int):
     return all_there
 
 
+def plain(directory) -> list[str]:
+    return [name for name in names(directory) if STAMPED.fullmatch(name) and not name.endswith(".gz")]
+
+
 def test_compression(path, tmp_path) -> None:
     """Rotated files are compressed in the background, whole, and nothing else is left."""
 
@@ -411,8 +415,9 @@ def test_compression(path, tmp_path) -> None:
         await written(sink, [batch(range(n, n + 10), 300) for n in range(0, 100, 10)])
         count = len(rotated(path))
         await asyncio.to_thread(wait_until, compressed(path, count), "all are compressed")
-        plain = [name for name in names(tmp_path) if STAMPED.fullmatch(name) and not name.endswith(".gz")]
-        assert plain == []
+        await asyncio.to_thread(
+            wait_until, lambda: not plain(tmp_path), "the plain ones are removed, each after its compressed one"
+        )
         await sink.close()
 
     asyncio.run(main())

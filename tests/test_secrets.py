@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import fapilog
-from tests._support import ran_well, run_script, strict
+from tests._support import ran_well, rest_in_matrix, run_script, strict
 from tests.hostile import ROOT, caught_heads
 from tests.programs.confiding import HARMLESS, KEYS, SHAPES, TEXT_SHAPES, secrets
 
@@ -81,7 +81,7 @@ def run(way: str, folder: Path) -> Outcome:
     return Outcome(outputs, by_shape, result.returncode)
 
 
-@pytest.fixture(scope="module", params=list(WAYS))
+@pytest.fixture(scope="module", params=rest_in_matrix(2, ["console", "locals", "json", "synchronous"]))
 def outcome(request, tmp_path_factory) -> Outcome:
     return run(request.param, tmp_path_factory.mktemp(request.param))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import fapilog
+from tests._support import only_matrix, rest_in_matrix
 from tests.programs.running import lives, only_life, start
 from tests.programs.told import by_role, finished, numbered, said, ticks
 from tests.servers.harness import Gunicorn, check_files
@@ -52,7 +53,7 @@ def test_lock_files_are_removed_by_somebody(tmp_path):
         assert entry["again"] == 1
 
 
-@pytest.mark.parametrize("company", ["alone", "in a shell", "with all descriptors", "with a preexec_fn"])
+@pytest.mark.parametrize("company", rest_in_matrix(2, ["alone", "with all descriptors", "in a shell", "with a preexec_fn"]))
 def test_a_process_is_killed_while_a_program_that_it_started_lives_on(tmp_path, company):
     """Its slot is free at once."""
     with start(tmp_path, "slots", "holder", company, options=()) as program:
@@ -325,7 +326,7 @@ def a_link_above_the_directory(logs: Path, secret: Path) -> None:
 
 
 @ROOT
-@pytest.mark.parametrize("mode", [0o700, 0o755], ids=["closed", "readable"])
+@pytest.mark.parametrize("mode", [0o700, only_matrix(0o755)], ids=["closed", "readable"])
 @pytest.mark.parametrize(
     ("trap", "logs"),
     [

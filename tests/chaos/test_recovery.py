@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from fapilog._internal.journal import MOST_LEFT, MOST_OF_SLOT
+from tests._support import only_matrix
 from tests.chaos.harness import named, numbers, run, run_often
 from tests.chaos.oracle import written
 from tests.loki.standin import StandIn
@@ -24,7 +25,7 @@ KILLED = "for n in range(int(sys.argv[1])): log.info('e', n=n)\nos.kill(os.getpi
 
 
 @pytest.mark.parametrize("exits", [100, pytest.param(1000, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", only_matrix("spawn")])
 def test_children_that_leave_without_a_word(tmp_path: Path, method: str, exits: int) -> None:
     """`os._exit()` right behind a log call loses no event: the parent delivers what nobody else has (Show 4)."""
     if method == "spawn":

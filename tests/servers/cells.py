@@ -30,11 +30,6 @@ def covering(cells: Iterable[Cell], first: Collection[Cell]) -> list[Cell]:
     return chosen
 
 
-def only_matrix(*values: object) -> Any:
-    """Return *values* as a parameter of `make matrix`."""
-    return pytest.param(*values, marks=pytest.mark.matrix)
-
-
 def marked(
     cells: Iterable[Cell],
     representative: Collection[Cell],

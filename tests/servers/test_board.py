@@ -209,6 +209,7 @@ def test_a_worker_that_dies_last(tmp_path: Path) -> None:
     master.whole()
 
 
+@pytest.mark.matrix
 def test_a_level_for_a_while(tmp_path: Path) -> None:
     """Every worker, busy or idle, logs DEBUG within a second, and none a second after the time is over (Show 3)."""
     seconds = 3.0

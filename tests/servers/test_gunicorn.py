@@ -9,8 +9,8 @@ from collections import Counter
 
 import pytest
 
+from tests._support import only_matrix
 from tests.programs.running import FULL, lives, wait_until
-from tests.servers.cells import only_matrix
 from tests.servers.harness import Gunicorn, check_files
 
 UVICORN = "uvicorn_worker.UvicornWorker"
@@ -54,7 +54,7 @@ def app_for(kind: str) -> str:
     [
         (UVICORN, False),
         ("sync", True),
-        ("gthread", False),
+        only_matrix("gthread", False),
         only_matrix(UVICORN, True),
         only_matrix("sync", False),
         only_matrix("gthread", True),

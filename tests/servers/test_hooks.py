@@ -16,7 +16,7 @@ from gunicorn.config import make_settings
 
 from fapilog.errors import ConfigurationError
 from fapilog.servers import gunicorn
-from tests._support import process_restored
+from tests._support import process_restored, rest_in_matrix
 from tests.programs.running import FULL, LIMIT_S, Life, Running, environment, lives, living, wait_until
 from tests.servers.harness import HERE, Gunicorn
 
@@ -244,8 +244,9 @@ def post_fork(server, worker):
 """
 
 
-@pytest.mark.parametrize("kind", ["sync", UVICORN])
-@pytest.mark.parametrize("to", ["worker", "master"])
+@pytest.mark.parametrize(
+    ("to", "kind"), rest_in_matrix(2, [("worker", UVICORN), ("master", "sync"), ("worker", "sync"), ("master", UVICORN)])
+)
 def test_a_worker_is_ended_before_it_has_handlers_of_its_own(tmp_path, kind, to):
     """SIGTERM between the fork and Gunicorn's `init_signals()` is not lost: the worker ends in order as soon as it can."""
     with run_with(tmp_path, SLOW_TO_BEGIN, kind=kind) as server:

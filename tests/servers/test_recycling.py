@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests._support import only_matrix
 from tests.programs.running import LIMIT_S, living, wait_until
-from tests.servers.cells import only_matrix
 from tests.servers.harness import ASGI_KINDS, OUR_CONF, UVICORN_WORKER, Gunicorn, ask, check_visits, wait_for_file
 
 if TYPE_CHECKING:
