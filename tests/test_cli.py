@@ -388,6 +388,7 @@ def test_a_command_that_is_not_said_well(tmp_path: Path, arguments: list[str]) -
     assert message.count("\n") == 1
 
 
+@pytest.mark.matrix
 def test_help(tmp_path: Path) -> None:
     """Each command has one."""
     assert all(name in said(tmp_path, "--help") for name in ("stats", "top", "level", "metrics"))

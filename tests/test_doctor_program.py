@@ -17,6 +17,9 @@ from tests.doctoring import SERVER, made_up, seen, told, write
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.matrix  # each is two processes or more
+
+
 SET_UP = "import fapilog; fapilog.configure_logging(sinks=['file'])\n"
 APP = "\napp = print\n"
 PRELOAD = "workers = 2\npreload_app = True\n"

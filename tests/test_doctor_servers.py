@@ -15,6 +15,9 @@ from tests.doctoring import SERVER, configured, made_up, seen, told, traces, wri
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.matrix  # each is two processes or more
+
+
 APP = "import fapilog; fapilog.configure_logging(sinks=['file'])\ndef app(*_): return []\n"
 BARE = "def app(*_): return []\n"
 

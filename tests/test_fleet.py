@@ -18,6 +18,7 @@ SMALL = Scenario(name="fapilog", hosts=HOSTS, limits=limits_for(HOSTS))
 KEY = (("host", "a"),)
 
 
+@pytest.mark.matrix
 def test_an_outage_of_an_hour() -> None:
     """The fleet drains within the server's limits, in a tenth of the requests of naive retry at most; all is accounted for."""
     fapilog, naive = play(SMALL), play(replace(SMALL, name="naive", retry="naive", hosts=1, limits=limits_for(1)))

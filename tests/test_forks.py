@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from tests._support import only_matrix
 from tests.programs.running import FULL, LEDGER, lives, lives_in, only_life, start
 from tests.programs.told import drain_fifo, finished, numbered, said, ticks
 
@@ -16,10 +17,9 @@ FORK_LIMIT_S = 0.35
 FORK_FLUSH_S = 0.1  # coordinator.FORK_FLUSH
 
 
-def test_o_fork_1_in_a_storm(tmp_path):
+@pytest.mark.parametrize("children", [50, only_matrix(1000 if FULL else 200)])
+def test_o_fork_1_in_a_storm(tmp_path, children):
     """O-FORK-1: eight threads log at every moment of a fork; no child hangs, and every event is there once."""
-    children = 1000 if FULL else 200
-
     with start(tmp_path, "storm", "threads", str(children), **BLOCKS) as program:
         assert program.ended(240 if FULL else 90) == 0
         finished(program)
@@ -75,7 +75,7 @@ def test_at_fork_hooks_of_the_users_own_log(hooked, order, moment):
     assert sum(ticks(life)[role, 0] for life in there) == 0
 
 
-@pytest.mark.parametrize("hub", ["started", "cold"])
+@pytest.mark.parametrize("hub", ["started", only_matrix("cold")])
 def test_o_fork_2(tmp_path, hub):
     """O-FORK-2: threads wait for room in the queue of a file that hangs; a fork waits neither for them nor for it."""
     os.mkfifo(tmp_path / "app.1.jsonl")

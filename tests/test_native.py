@@ -21,7 +21,7 @@ from tests.recording import until
 
 GREENLETS, EACH = 10, 100
 LIMIT_S = 10
-ORDER = pytest.mark.parametrize("order", ["before", "after"])
+ORDER = pytest.mark.parametrize("order", ["before", only_matrix("after")])
 ROOMY = {"FAPILOG_QUEUE_SIZE": "20000"}
 
 
@@ -70,7 +70,7 @@ def test_the_application_under_gevent_runs_event_loops_of_its_own(tmp_path, orde
         assert ticks(only_life(tmp_path).whole()) == numbered("main", 10) + numbered("loop", 10)
 
 
-@pytest.mark.parametrize("order", ["before", only_matrix("after")])
+@ORDER
 def test_a_greenlet_computes(tmp_path, order):
     """The worker writes meanwhile."""
     with start_green(tmp_path, "busy_greenlet", order) as program:

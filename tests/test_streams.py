@@ -60,6 +60,7 @@ def test_processes_on_one_pipe_with_a_slow_reader(tmp_path) -> None:
     assert pads(events) == once_each(7, *(f"p{index}" for index in range(8)))
 
 
+@pytest.mark.matrix
 def test_children_of_every_origin_on_one_pipe(tmp_path) -> None:
     """Forked, spawned and executed ones and their parent, twice: none cuts into another's line (O-FILE-1)."""
     with SharedPipe(tmp_path, 1 << 15, 0.0005) as pipe:
@@ -72,6 +73,7 @@ def test_children_of_every_origin_on_one_pipe(tmp_path) -> None:
     assert pads(events) == once_each(12, *names) + once_each(12, "p0", "p1") + once_each(1, "p0", "p1")
 
 
+@pytest.mark.matrix
 def test_two_services_on_one_pipe(tmp_path) -> None:
     """They meet in one directory, whatever their services and sinks (O-FILE-1)."""
     with SharedPipe(tmp_path, 1 << 15, 0.0005) as pipe:
@@ -474,6 +476,7 @@ def test_gunicorn_workers_on_one_pipe(tmp_path) -> None:
     assert sum(event["event"] == "fapilog.closed" for event in events) == 5
 
 
+@pytest.mark.matrix
 def test_no_place_to_meet(tmp_path) -> None:
     """Lines of up to PIPE_BUF bytes are still kept in one piece, and a note says what is not."""
     (tmp_path / "run").write_text("not a directory")

@@ -203,6 +203,7 @@ HOSTILE_TEXTS = ["a\r\nb", "\0", "\x1b[2J\x1b[H", "\x1b]0;title\x07", "\x1b]52;c
 HOSTILE_TEXTS += ["\u202eevil\u2066", "\u200e\u200f", '"quoted" \\', "a=b c", "\t", "", " ", "\ud800"]
 
 
+@pytest.mark.matrix
 def test_fields_that_are_chosen(tmp_path: Path) -> None:
     """JSON and logfmt have these alone, in the order they were asked for; the console form has its columns besides."""
     write(tmp_path / "a.jsonl", line(1, 1, user="ada b", http={"code": 200}, note='a="b"', nothing=None))

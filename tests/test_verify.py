@@ -983,6 +983,7 @@ def test_the_time_it_takes(tmp_path: Path, kind: str) -> None:
     assert statistics.median(ratios) <= 2.5, ratios
 
 
+@pytest.mark.matrix
 def test_the_memory_it_takes(tmp_path: Path) -> None:
     """It does not grow with the files: not with many lines, nor with one of 300 MB."""
     many(tmp_path / "small.jsonl", 1000, kind="plain")

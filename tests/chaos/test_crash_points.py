@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+pytestmark = pytest.mark.matrix  # `make soak` runs them, in its short form too
+
+
 # Processes, as many as it is told and one, die at once, with all of their events in their journals alone.
 DYING = """
 import signal, chaos_app

@@ -30,6 +30,9 @@ from tests.test_file_processes import can_mount
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.matrix  # `make soak` runs them, in its short form too
+
+
 EVERY_10_KB = {"file_max_bytes": 10_000, "file_keep": 10_000}
 ROTATIONS = [pytest.param({}, id="one-file"), pytest.param(EVERY_10_KB, id="rotating", marks=pytest.mark.soak)]
 FILLING = """

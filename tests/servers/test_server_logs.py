@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import fapilog
-from tests._support import ACCESS_FIELDS, read_lines, strict
+from tests._support import ACCESS_FIELDS, read_lines, rest_in_matrix, strict
 from tests.programs.running import FULL, LIMIT_S, Running, environment, lives, wait_until
 from tests.servers import logs_app
 from tests.servers.harness import HERE, Gunicorn
@@ -84,8 +84,9 @@ def ask_many(port: int, targets: list[str]) -> None:
 
 
 def kinds(*always: str, full: list[str] | None = None) -> Any:
-    """Parametrize with the worker classes that are always tested and those that are only in a full run."""
-    return pytest.mark.parametrize("kind", [*always, *(each for each in (full or []) if FULL and each not in always)])
+    """Parametrize with the worker classes that are always tested, all but one by `make matrix`, and those only in a full run."""
+    more = [each for each in (full or []) if FULL and each not in always]
+    return pytest.mark.parametrize("kind", [*rest_in_matrix(1, always), *more])
 
 
 def app_for(kind: str) -> str:

@@ -1,7 +1,7 @@
 """
 uvicorn without Gunicorn: one process, several, or one that is reloaded; whoever set up and where.
 
-`make test` runs one cell of each row and column, `make matrix` all of them.
+`make test` runs a few cells, `make matrix` those that complete all pairs, `make soak` the rest.
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT}
 
 REPRESENTATIVE = {
     ("single", "app", "TERM"),
-    ("single", "environment", "INT"),
     ("workers", "lifespan", "TERM"),
     ("workers", "log_config", "INT"),
-    ("reload", "plain", "TERM"),
 }
 CELLS = marked(product(MODES, SET_UPS, SIGNALS), REPRESENTATIVE)
 
