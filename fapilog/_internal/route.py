@@ -7,6 +7,7 @@ fork or a re-configuration does what its process does now.
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -93,14 +94,18 @@ def _nothing(_reason: Reason) -> bool:
 route = Route()
 
 
-def has_frames(frames: int = FRAMES) -> bool:
+def has_frames() -> bool:
     """
-    Whether the caller's thread may go *frames* deeper before the recursion limit.
+    Whether set-up fits on what the caller's thread has left of the stack: `FRAMES`, or a third of it where the limit is low.
 
-    To be asked before set-up, which must not be cut short by the end of the stack, half done or taken for failed.
+    To be asked before set-up, which the end of the stack must not cut short, leave half done, or make look like a failure.
     """
+    return _fits(min(FRAMES, sys.getrecursionlimit() // 3))
+
+
+def _fits(frames: int) -> bool:
     try:
-        return not frames or has_frames(frames - 1)
+        return not frames or _fits(frames - 1)
     except RecursionError:
         return False
 
