@@ -480,6 +480,36 @@ def test_writes_while_a_file_is_compressed(path, monkeypatch) -> None:
     assert not [name for name in names(path.parent) if name.startswith(".")]
 
 
+def test_the_end_while_a_compressed_file_takes_its_place(path, monkeypatch) -> None:
+    """It waits for that: a process that ends in order leaves each file in one form."""
+    renamed, go_on = threading.Event(), threading.Event()
+
+    def waiting(name: str) -> None:
+        if threading.current_thread().name.endswith("-gzip"):
+            renamed.set()
+            assert go_on.wait(30)
+        unlink(name)
+
+    unlink = os.unlink
+    monkeypatch.setattr("fapilog.sinks.family.os.unlink", waiting)
+
+    async def main() -> None:
+        sink = FileSink(path, max_bytes=500, keep=100, compress="gzip")
+        await sink.open(ME)
+        await written(sink, [batch(range(3), 400)])
+        assert await asyncio.to_thread(renamed.wait, 30)
+        closing = asyncio.create_task(sink.close())
+        done, _ = await asyncio.wait([closing], timeout=0.2)
+        assert not done
+        go_on.set()
+        await closing
+        stamps = [name.removesuffix(".gz") for name in names(path.parent) if STAMPED.fullmatch(name)]
+        assert len(stamps) == len(set(stamps)) == len(rotated(path))
+
+    asyncio.run(main())
+    assert numbers(path) == list(range(3))
+
+
 def test_the_priority_of_compression(path) -> None:
     """On Linux its thread has the lowest one, and no other thread has."""
     if sys.platform != "linux":

@@ -83,7 +83,7 @@ class Compressor:
         self._jobs.put(None)
 
     def tidy(self) -> None:
-        """After `stop()`: remove what is half made, which the thread may not live to do; it makes nothing any more."""
+        """After `stop()`: remove what is half made, which the thread may not live to do, and let it finish what is whole."""
         with self._making:
             if self._passing:
                 _remove(self._passing)
@@ -113,10 +113,11 @@ class Compressor:
                     target.flush()
                     os.fchmod(fd, mode)
                     os.fsync(fd)
-                if self._stopped or os.fstat(source.fileno()).st_size != read:
-                    os.unlink(job.passing)
-                else:
-                    job.finish()
+                with self._making:  # so that whoever tidies up, and ends the process, leaves one form of the file and not both
+                    if self._stopped or os.fstat(source.fileno()).st_size != read:
+                        os.unlink(job.passing)
+                    else:
+                        job.finish()
             except OSError:
                 _remove(job.passing)
                 raise
