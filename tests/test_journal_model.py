@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -199,10 +200,11 @@ def test_a_line_that_fits_nowhere(tmp_path: Path) -> None:
     assert list(run_dir.iterdir()) == []
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
-    """No room for the whole ring is an error at set-up, and nothing stays behind."""
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room for the whole ring is an error at set-up; nothing stays behind, and nobody else's room was taken for a moment."""
     run_dir = tmp_path / "run"
     run_dir.mkdir(mode=0o700)
-    with pytest.raises(OSError):
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: pytest.fail("it was tried"))
+    with pytest.raises(OSError, match="No space left"):
         Journal.make(run_dir, Identity("s", "", "h", 1, 7, "ab" * 8), ["file"], "", (1 << 40) - 1)
     assert list(run_dir.iterdir()) == []

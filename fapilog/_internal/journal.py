@@ -338,11 +338,7 @@ def _mapped(run_dir: Path, name: str, head: bytes, size: int) -> mmap.mmap:
     """Return a mapping of the whole of a new journal, which has a descriptor of its own, without the lock."""
     fd = rundir.open_file(run_dir, name, os.O_RDWR)
     try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(fd, 0, size)
-        else:
-            for at in range(0, size, 1 << 20):
-                os.pwrite(fd, bytes(min(1 << 20, size - at)), at)
+        rundir.make_room(fd, size)
         os.pwrite(fd, head, 0)
         return mmap.mmap(fd, size)
     finally:

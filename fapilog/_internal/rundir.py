@@ -230,6 +230,23 @@ def open_file(run_dir: Path, name: str, flags: int) -> int:
     return fd
 
 
+def make_room(fd: int, size: int) -> None:
+    """
+    Give the empty file *fd* its *size* in bytes, all of them on the disk.
+
+    Raises:
+        OSError: There is no room. A size that cannot be is not even tried: until that failed, others could write nothing.
+    """
+    there = os.fstatvfs(fd)
+    if there.f_blocks and size > there.f_bavail * there.f_frsize:  # a tmpfs without a limit says that it has no blocks
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+    else:
+        for at in range(0, size, 1 << 20):
+            os.pwrite(fd, bytes(min(1 << 20, size - at)), at)
+
+
 def is_held(run_dir: Path, number: int) -> bool:
     """Whether a process holds slot *number*; asked by a shared lock for a moment, for which `take_slot()` waits."""
     return is_locked(run_dir, f"slot-{number}.lock")

@@ -67,7 +67,7 @@ CALLS = {
     **_around("cursor", "_internal.recovery", "pwrite", _is_cursor),
     **_around("told", "_internal.recovery", "pwrite", _is_told),
     **_around("removal", "_internal.filelock", "unlink", _of_a_journal),
-    **_around("room", "_internal.journal", "posix_fallocate"),
+    **_around("room", "_internal.rundir", "posix_fallocate"),
     **_around("head", "_internal.journal", "pwrite", _any, AFTER),
 }
 
