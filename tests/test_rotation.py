@@ -13,7 +13,7 @@ import threading
 import time
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -33,6 +33,9 @@ from fapilog.sinks.written import WrittenFile
 from tests._support import process_restored
 from tests.programs.running import wait_until
 from tests.rotated import ME, batch, content, family_lines, headers, line, lines_of, names, numbers, run, written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STAMPED = re.compile(r"app\.1\.jsonl\.[0-9]{8}T[0-9]{6}\.[0-9]{6}Z(\.gz)?")
 
@@ -450,17 +453,23 @@ def test_a_compression_that_comes_too_late(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def held_up(monkeypatch, name: str, real: Callable[[Any], None]) -> tuple[threading.Event, threading.Event]:
+    """Hold up the thread that compresses where it calls *name*; return what says that it is there, and what lets it go on."""
+    there, go_on = threading.Event(), threading.Event()
+
+    def waiting(argument: Any) -> None:
+        if threading.current_thread().name.endswith("-gzip"):
+            there.set()
+            assert go_on.wait(30)
+        real(argument)
+
+    monkeypatch.setattr(name, waiting)
+    return there, go_on
+
+
 def test_writes_while_a_file_is_compressed(path, monkeypatch) -> None:
     """They do not wait for it, nor does closing; and what is cut short leaves the file as it was."""
-    inside, go_on = threading.Event(), threading.Event()
-
-    def waiting(seconds: float) -> None:
-        if threading.current_thread().name.endswith("-gzip"):
-            inside.set()
-            assert go_on.wait(30)
-        nap(seconds)
-
-    monkeypatch.setattr("fapilog._internal.compressor.nap", waiting)
+    inside, go_on = held_up(monkeypatch, "fapilog._internal.compressor.nap", nap)
 
     async def main() -> None:
         sink = FileSink(path, max_bytes=500, keep=100, compress="gzip")
@@ -482,16 +491,7 @@ def test_writes_while_a_file_is_compressed(path, monkeypatch) -> None:
 
 def test_the_end_while_a_compressed_file_takes_its_place(path, monkeypatch) -> None:
     """It waits for that: a process that ends in order leaves each file in one form."""
-    renamed, go_on = threading.Event(), threading.Event()
-
-    def waiting(name: str) -> None:
-        if threading.current_thread().name.endswith("-gzip"):
-            renamed.set()
-            assert go_on.wait(30)
-        unlink(name)
-
-    unlink = os.unlink
-    monkeypatch.setattr("fapilog.sinks.family.os.unlink", waiting)
+    renamed, go_on = held_up(monkeypatch, "fapilog.sinks.family.os.unlink", os.unlink)
 
     async def main() -> None:
         sink = FileSink(path, max_bytes=500, keep=100, compress="gzip")
