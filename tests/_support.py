@@ -39,6 +39,10 @@ ACCESS_FIELDS = {
 }
 
 
+#: For tests of what a process does last, where coverage.py saves what it has measured.
+NOT_MEASURED = pytest.mark.skipif("COVERAGE_RUN" in os.environ, reason="coverage.py does more at the end of this process")
+
+
 def only_matrix(*values: object) -> Any:
     """Return *values* as a parameter of `make matrix`."""
     return pytest.param(*values, marks=pytest.mark.matrix)

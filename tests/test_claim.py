@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests._support import ran_well, read_lines, run_script
+from tests._support import NOT_MEASURED, ran_well, read_lines, run_script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +49,7 @@ def recover(folder: Path) -> None:
     run("log.info('next')", folder, code_of_exit=0)
 
 
+@NOT_MEASURED
 def test_calls_that_return_while_another_thread_starts_the_hub(tmp_path: Path) -> None:
     """They are protected as any other: the next start finds them."""
     code = """

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from fapilog.sinks.family import Family
+from tests._support import NOT_MEASURED
 from tests.programs.running import FULL, PROGRAMS, STRICT, environment, start, wait_until
 from tests.rotated import content, family_lines, headers, names, numbers
 
@@ -318,6 +319,7 @@ def folder():
     shutil.rmtree(made)
 
 
+@NOT_MEASURED
 @needs_root
 @pytest.mark.parametrize("limit", ["0", "500"], ids=["no-rotation", "rotation"])
 def test_a_directory_without_rights(folder, limit: str) -> None:

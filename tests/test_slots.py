@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import fapilog
-from tests._support import only_matrix, rest_in_matrix
+from tests._support import NOT_MEASURED, only_matrix, rest_in_matrix
 from tests.programs.running import lives, only_life, start
 from tests.programs.told import by_role, finished, numbered, said, ticks
 from tests.servers.harness import Gunicorn, check_files
@@ -208,6 +208,7 @@ def test_a_run_directory_that_this_user_cannot_use(folder, prepare):
         assert all(str(run_dir) in note and "pid" in note for note in notes)
 
 
+@NOT_MEASURED
 @ROOT
 @pytest.mark.usefixtures("as_nobody")
 def test_the_default_run_directory_of_another_user(folder):

@@ -68,6 +68,7 @@ class Connection:
         self.socket = sock
         self.peer = peer
         self.busy = False
+        self.released = standin.released
         self.thread = threading.Thread(target=self._run, name=f"loki-stand-in-{peer[1]}", daemon=True)
 
     def _run(self) -> None:
@@ -85,7 +86,7 @@ class Connection:
             self.standin.forget(self)
 
     def _serve(self) -> None:
-        fault = self.standin.next_fault("connection")
+        fault = self.standin.next_fault("connection", self)
         if fault is not None and fault.connection is not None:
             fault.connection(self)
             return
@@ -99,8 +100,8 @@ class Connection:
         self.socket.sendall(data)
 
     def wait(self, seconds: float | None = None) -> None:
-        """Wait until the stand-in is released or stopped."""
-        self.standin.released.wait(seconds)
+        """Wait until the stand-in is released or stopped, or was since the behaviour was reached."""
+        self.released.wait(seconds)
 
     def reset(self) -> None:
         """Close it with a RST."""
@@ -140,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.partition("?")[0] != self.owner.standin.push_path:
             self._elsewhere()
             return
-        fault = self.owner.standin.next_fault("request") or ok().named("")
+        fault = self.owner.standin.next_fault("request", self.owner) or ok().named("")
         assert fault.request is not None
         fault.request(Exchange(self, fault.name))
 
@@ -276,7 +277,7 @@ class Exchange:
         self._answered(status)
         for part in parts:
             self.send(part)
-            if self.standin.released.wait(interval):
+            if self.connection.released.wait(interval):
                 break
         self.close()
 

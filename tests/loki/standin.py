@@ -205,9 +205,10 @@ class StandIn:
         """Wait until every scripted behaviour was reached."""
         self.wait_for(lambda: not self._script, "every scripted behaviour is reached", seconds)
 
-    def next_fault(self, at: Literal["request", "connection"]) -> Fault | None:
+    def next_fault(self, at: Literal["request", "connection"], connection: Connection) -> Fault | None:
         """Consume the next behaviour if it is one for *at*; the standing one (`then`) is never used up."""
         with self._state:
+            connection.released = self.released  # of now: who waits for it must not miss a release that is quicker
             fault = self._script[0] if self._script else self._then
             if fault is None or fault.at != at:
                 return None
