@@ -4,9 +4,10 @@ Compresses files in the background, slowly.
 Invariants:
 
 1. At every moment a file's content is there whole: as it was, or compressed under its final name, which it gets by a rename after
-   everything is on the disk. In between there may be both; `Family.tidy()` removes the older form at the next start.
-2. What waits for this thread is nobody: it is a daemon of the lowest priority that sleeps as long as it works, and a stop ends it
-   after the piece it is at.
+   everything is on the disk. In between there may be both; after a kill there, `Family.tidy()` removes the older form at the next
+   start, and `Compressor.tidy()`, at the end of a process, waits for that moment to pass.
+2. What waits for this thread is nobody else: it is a daemon of the lowest priority that sleeps as long as it works, and a stop
+   ends it after the piece it is at.
 3. Each try has a temporary file of its own, so that two processes at one file, of which one has just let go of it, never meet.
    None is made after `tidy()`.
 """

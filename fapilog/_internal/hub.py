@@ -150,9 +150,9 @@ class ProcessHub:
                 if prepare is not None:
                     prepare()
             start_thread(self._run, "fapilog-worker")
-        except RuntimeError as error:  # "can't create new thread at interpreter shutdown"
-            if isinstance(error, RecursionError):
-                raise
+        except RecursionError:  # a RuntimeError, too
+            raise
+        except RuntimeError:  # "can't create new thread at interpreter shutdown"
             return False
         self._started = True
         return True
