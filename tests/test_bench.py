@@ -41,7 +41,7 @@ def run(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProce
     )
 
 
-@pytest.mark.parametrize("name", [name for name in CONTENDERS if name != FLOOR and "hangs" not in name])
+@pytest.mark.parametrize("name", rest_in_matrix(7, [name for name in CONTENDERS if name != FLOOR and "hangs" not in name]))
 def test_a_contender(tmp_path: Path, name: str) -> None:
     """It writes every event, with its fields, and says what it took."""
     if reason := absent(name):

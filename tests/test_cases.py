@@ -208,7 +208,7 @@ print(json.dumps([finalised, asdict(fapilog.statistics())]))
 """
 
 
-@pytest.mark.parametrize(("enabled", "count"), [(True, 1000), (False, 300)])
+@pytest.mark.parametrize(("enabled", "count"), rest_in_matrix(1, [(True, 1000), (False, 300)]))
 def test_o_re_1(tmp_path: Path, enabled: bool, count: int) -> None:
     """O-RE-1: finalisers log at every allocation, in 8 threads: it ends, all is written or counted, nothing is doubled."""
     printed = ran_well(run_script(f"ENABLED, COUNT = {enabled}, {count}\n{RE_1}", tmp_path, env=TO_FILE, timeout=90))

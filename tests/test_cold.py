@@ -41,7 +41,7 @@ def events(code: str, cwd: Path, **env: str) -> list[str]:
 @pytest.mark.parametrize(
     ("level", "call", "logged"),
     rest_in_matrix(
-        4,
+        2,
         [
             ("DEBUG", "log.debug('x')", True),
             ("", "log.debug('x')", False),
@@ -125,7 +125,7 @@ def race():
 """
 
 
-@pytest.mark.parametrize("interval", [0.005, 1e-6])
+@pytest.mark.parametrize("interval", rest_in_matrix(1, [1e-6, 0.005]))
 def test_threads_that_log_first_at_once(tmp_path, interval) -> None:
     """Nothing that the environment calls a secret is shown by any of them, and no event is lost, in 15 cold processes each."""
     code = f"""{RACE}
@@ -242,8 +242,18 @@ print(told)
     assert {line.get("password", "***") for line in lines} == {"***"}
 
 
-@pytest.mark.parametrize("thread", [True, False], ids=["on another thread", "on the same"])
-@pytest.mark.parametrize("moment", ["starting.parse_levels", "starting.sampler_of"])
+@pytest.mark.parametrize(
+    ("moment", "thread"),
+    rest_in_matrix(
+        2,
+        [
+            ("starting.parse_levels", "another"),
+            ("starting.sampler_of", "the same"),
+            ("starting.parse_levels", "the same"),
+            ("starting.sampler_of", "another"),
+        ],
+    ),
+)
 def test_a_log_call_in_the_midst_of_configure_logging(tmp_path, moment, thread) -> None:
     """It obeys what that call says, as do those that follow."""
     code = f"""{DURING}
@@ -251,7 +261,7 @@ told = []
 def tell():
     if not told:
         told.append(1)
-        if {thread}:
+        if {thread == "another"}:
             other = threading.Thread(target=log.debug, args=("card 4111111111111111",), kwargs={{"tenant_code": "zq"}})
             other.start()
             other.join()

@@ -272,6 +272,7 @@ def test_a_program_that_does_not_set_fapilog_up(tmp_path: Path) -> None:
     assert "No application was named" in told(check_app, seen(tmp_path))["warning"]
 
 
+@pytest.mark.matrix
 def test_a_program_and_a_server_that_differ(tmp_path: Path) -> None:
     """Two set-ups are a warning: the first lines go elsewhere than the others; one that both read is right."""
     env: dict[str, Any] = {"FAPILOG_SINKS": "file"}

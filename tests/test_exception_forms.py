@@ -21,7 +21,7 @@ import pytest
 
 import fapilog
 from tests import hostile
-from tests._support import process_restored, ran_well, read_lines, run_script, strict
+from tests._support import process_restored, ran_well, read_lines, rest_in_matrix, run_script, strict
 from tests.hostile import caught_heads, fight, limits, raised
 
 if TYPE_CHECKING:
@@ -729,7 +729,7 @@ def test_hidden_attributes_of_frames(caught) -> None:
 # -- O-VAL-5: across processes --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("start", rest_in_matrix(2, ["fork", "forkserver", "spawn"]))
 def test_an_exception_that_cannot_be_pickled(start: str, tmp_path) -> None:
     """A pool child writes type, message, frames and fields of one with two arguments, a lock and a lambda (O-VAL-5)."""
     (tmp_path / "worker.py").write_text(

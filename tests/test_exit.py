@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests._support import rest_in_matrix
 from tests.programs.running import FULL, Life, Running, only_life, start
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 RUNS = 20 if FULL else 8
+STOPPED_TWICE = ["stop", "stop again", "flush", "logging.shutdown"]
+STOPPED_AT_ONCE = ["stop 0", "stop 1"]
 MARGIN_S = 1.0
 
 
@@ -163,13 +166,17 @@ def test_a_signal_comes_while_the_file_hangs(tmp_path, number):
         assert "101 events were not delivered to sink 'file'" in program.stderr
 
 
-@pytest.mark.parametrize("stalled", [False, True], ids=["healthy", "stalled"])
 @pytest.mark.parametrize(
-    ("way", "calls"),
-    [
-        ("stop_twice_then_flush", ["stop", "stop again", "flush", "logging.shutdown"]),
-        ("two_threads_stop_at_once", ["stop 0", "stop 1"]),
-    ],
+    ("way", "calls", "stalled"),
+    rest_in_matrix(
+        2,
+        [
+            ("stop_twice_then_flush", STOPPED_TWICE, False),
+            ("two_threads_stop_at_once", STOPPED_AT_ONCE, True),
+            ("stop_twice_then_flush", STOPPED_TWICE, True),
+            ("two_threads_stop_at_once", STOPPED_AT_ONCE, False),
+        ],
+    ),
 )
 def test_stops_come_twice_or_at_once(tmp_path, way, calls, stalled):
     """Every call returns within the drain limit, also with a full queue and a sink that hangs; nothing is written twice."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from fapilog.sinks.family import Family
-from tests._support import NOT_MEASURED
+from tests._support import NOT_MEASURED, only_matrix
 from tests.programs.running import FULL, PROGRAMS, STRICT, environment, start, wait_until
 from tests.rotated import content, family_lines, headers, names, numbers
 
@@ -50,7 +50,7 @@ def chained(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("workers", "events", "limit", "keep"),
-    [(8, 8_000, 10_000, 10_000), (4, 100_000 if FULL else 12_000, 50_000, 50 if not FULL else 10_000)],
+    [only_matrix(8, 8_000, 10_000, 10_000), (4, 100_000 if FULL else 12_000, 50_000, 50 if not FULL else 10_000)],
     ids=["8-at-10KB", "4-at-50KB"],
 )
 def test_workers_forked_after_set_up(tmp_path, workers: int, events: int, limit: int, keep: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests._support import ran_well, read_lines, run_script
+from tests._support import only_matrix, ran_well, read_lines, run_script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ def events(folder: Path) -> list[str]:
     return [line["event"] for line in read_lines(folder / "out.jsonl")]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", only_matrix("spawn")])
 def test_a_child_of_multiprocessing_has_a_sigterm_handler_of_its_own(tmp_path, method: str) -> None:
     """It is called once for each signal, and what it does then is not interrupted."""
     (tmp_path / "child.py").write_text(

@@ -15,7 +15,7 @@ import pytest
 
 import fapilog
 from fapilog.errors import ConfigurationError
-from tests._support import LAST_WORD, ended_within, process_restored, ran_well, read_lines, run_script
+from tests._support import LAST_WORD, ended_within, only_matrix, process_restored, ran_well, read_lines, run_script
 from tests.loki import NO_RATES, Dedupe, StandIn, certificates, faults
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def test_other_handlers_of_the_program(loki: StandIn, tmp_path: Path) -> None:
     assert printed.count("httpcore.connection connect_tcp.started") == 1
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("tls", [only_matrix(False), True], ids=["http", "https"])
 def test_what_a_push_imports(loki: StandIn, tmp_path: Path, tls: bool) -> None:
     """Nothing: a child that is forked in the midst of an import on another thread would never get the rest of the module."""
     script = """

@@ -14,6 +14,7 @@ from tests.programs.told import finished, numbered, said, ticks
 
 METHODS = ["fork", "spawn", "forkserver"]
 METHOD = pytest.mark.parametrize("method", METHODS)
+FORKED = pytest.mark.parametrize("method", rest_in_matrix(2, ["fork", "forkserver", "spawn"]))  # spawn imports it all anew
 KINDS = ["Process", "Pool", "ProcessPoolExecutor"]
 SET_UPS = ["import", "environment", "initializer"]
 # Each kind and method, each method and set-up, each set-up and kind; all of them together take their time.
@@ -58,7 +59,7 @@ def test_children_return(tmp_path, kind, method, set_up):
         assert [ticks(life.whole()) for life in parents] == [numbered("parent", 10)] * (set_up != "initializer")
 
 
-@METHOD
+@FORKED
 def test_a_pool_is_left_by_its_with_statement(tmp_path, method):
     """O-EXIT-1 (c): it ends its children by SIGTERM; whatever they had logged is there, without half a line."""
     with start(tmp_path, "children", "of_kind", method, "Pool left", "environment") as program:
@@ -92,7 +93,7 @@ def test_children_are_terminated_while_they_log(tmp_path, method):
             assert ticks(life) == numbered(life.first["role"], count)
 
 
-@METHOD
+@FORKED
 def test_sigterm_comes_just_before_a_child_waits_in_c(tmp_path, method):
     """The child dies of it all the same, drained: otherwise `with Pool(...)` would wait for such a worker for ever."""
     with start(tmp_path, "children", "deaf", method) as program:

@@ -9,7 +9,7 @@ import pytest
 
 import fapilog
 from fapilog.errors import ConfigurationError
-from tests._support import process_restored, ran_well, read_lines, run_script
+from tests._support import only_matrix, process_restored, ran_well, read_lines, run_script
 from tests.loki import NO_RATES, certificates, faults
 from tests.otlp import Collector, Record
 
@@ -123,7 +123,7 @@ def test_the_end_while_the_server_hangs(collector: Collector, tmp_path: Path) ->
     )
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("tls", [only_matrix(False), True], ids=["http", "https"])
 def test_what_a_push_imports(collector: Collector, tmp_path: Path, tls: bool) -> None:
     """Nothing: a child that is forked in the midst of an import on another thread would never get the rest of the module."""
     script = """

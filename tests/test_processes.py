@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fapilog._internal import rundir
-from tests._support import ran_well, rest_in_matrix, run_script
+from tests._support import only_matrix, ran_well, rest_in_matrix, run_script
 from tests.programs.running import FULL, LIMIT_S, lives, lives_in, only_life, start
 from tests.programs.told import by_role, drain_fifo, finished, numbered, said, ticks
 
@@ -167,7 +167,7 @@ def test_children_of_multiprocessing(tmp_path, method):
         assert all(ticks(life) == numbered(role, 50) for role, life in found.items())
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", only_matrix("spawn")])
 def test_children_of_multiprocessing_are_terminated(tmp_path, method):
     """`terminate()` ends them by SIGTERM as ever, after their events are written."""
     with start(tmp_path, "forks", "terminated", method) as program:

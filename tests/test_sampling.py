@@ -25,7 +25,7 @@ from fapilog.errors import ConfigurationError
 from fapilog.pipeline import emit
 from fapilog.settings import load_settings
 from fapilog.stdlib import HubHandler
-from tests._support import process_restored, ran_well, read_lines, run_script
+from tests._support import process_restored, ran_well, read_lines, rest_in_matrix, run_script
 from tests.test_cases import balanced, no_hole
 
 TO_FILE = {"FAPILOG_SINKS": "file", "FAPILOG_FILE_PATH": "out.jsonl"}
@@ -596,7 +596,7 @@ print(json.dumps([handled, asdict(fapilog.statistics())]))
 """
 
 
-@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("enabled", rest_in_matrix(1, [True, False]))
 def test_eight_threads_and_a_timer(tmp_path: Path, enabled: bool) -> None:
     """Exactly as many pass as the rules say, whichever thread or handler logs, and the books balance to the event."""
     count = 2000 if enabled else 500

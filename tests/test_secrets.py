@@ -81,7 +81,7 @@ def run(way: str, folder: Path) -> Outcome:
     return Outcome(outputs, by_shape, result.returncode)
 
 
-@pytest.fixture(scope="module", params=rest_in_matrix(2, ["console", "locals", "json", "synchronous"]))
+@pytest.fixture(scope="module", params=rest_in_matrix(1, ["locals", "console", "json", "synchronous"]))
 def outcome(request, tmp_path_factory) -> Outcome:
     return run(request.param, tmp_path_factory.mktemp(request.param))
 

@@ -330,12 +330,15 @@ def a_link_above_the_directory(logs: Path, secret: Path) -> None:
 @pytest.mark.parametrize("mode", [0o700, only_matrix(0o755)], ids=["closed", "readable"])
 @pytest.mark.parametrize(
     ("trap", "logs"),
-    [
-        (a_link_to_a_file, "logs"),
-        (a_link_to_a_missing_file, "logs"),
-        (a_link_to_a_directory, "logs"),
-        (a_link_above_the_directory, "users/link/logs"),
-    ],
+    rest_in_matrix(
+        2,
+        [
+            (a_link_to_a_file, "logs"),
+            (a_link_above_the_directory, "users/link/logs"),
+            (a_link_to_a_missing_file, "logs"),
+            (a_link_to_a_directory, "logs"),
+        ],
+    ),
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_that_user_has_prepared_a_link_to_what_is_roots(folder, trap, logs, mode):

@@ -21,7 +21,7 @@ import pytest
 from fapilog._internal import rundir
 from fapilog._internal.rundir import default_run_dir, meeting_place
 from fapilog.sinks import StreamSink
-from tests._support import ran_well, read_lines, run_script, strict
+from tests._support import ran_well, read_lines, rest_in_matrix, run_script, strict
 from tests.pipes import SharedPipe, once_each, pads, until
 
 SIZES = "100,5000,70000,100,1000000,5000,300"
@@ -49,6 +49,7 @@ def full(pipe: SharedPipe) -> bool:
     return not select.select([], [pipe.write_end], [], 0)[1]
 
 
+@pytest.mark.matrix
 def test_processes_on_one_pipe_with_a_slow_reader(tmp_path) -> None:
     """Eight, with lines of 100 B, 5 KB, 70 KB and 1 MB: every line parses and every event is there once (O-FILE-1)."""
     with SharedPipe(tmp_path, 1 << 15, 0.0005) as pipe:
@@ -233,8 +234,10 @@ def test_the_mode_of_a_blocking_stdout(tmp_path) -> None:
         pipe.wait()
 
 
-@pytest.mark.parametrize("sigpipe", ["SIG_IGN", "SIG_DFL"])
-@pytest.mark.parametrize("kind", ["pipe", "socket"])
+@pytest.mark.parametrize(
+    ("kind", "sigpipe"),
+    rest_in_matrix(2, [("pipe", "SIG_DFL"), ("socket", "SIG_IGN"), ("pipe", "SIG_IGN"), ("socket", "SIG_DFL")]),
+)
 def test_a_reader_that_has_gone(tmp_path, sigpipe: str, kind: str) -> None:
     """The events are refused, the program lives, whatever SIGPIPE does, and its end does not cost the drain's limit."""
     code = f"""

@@ -23,7 +23,7 @@ import fapilog
 from fapilog._internal.route import route
 from fapilog.logger import processors as our_processors
 from tests import structlog_support, typing_promises
-from tests._support import caught_events, ran_well, read_lines, run_script, strict
+from tests._support import caught_events, only_matrix, ran_well, read_lines, run_script, strict
 from tests.structlog_support import LEVELS, configure, copies, shown, without_ours
 
 caught, get_logger, log = structlog_support.caught, structlog_support.get_logger, structlog_support.log
@@ -353,7 +353,7 @@ def test_pickling_a_cached_proxy_of_another_configuration() -> None:
         assert len(structlog.get_config()["logger_factory"].logger.calls) == 2
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", [only_matrix("spawn"), "forkserver"])
 @pytest.mark.skipif(sys.platform == "win32", reason="spawn is covered by the script itself")
 def test_an_object_with_loggers_in_a_child_process(tmp_path, method: str) -> None:
     """It logs there into the child's own sink, with its bound values, from loggers used before and unused ones (O-VAL-5)."""

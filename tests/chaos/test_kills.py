@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests._support import only_matrix
 from tests.chaos.harness import WORKERS, all_are_held, chaos, is_gone, size_of, victims
 from tests.chaos.oracle import exactly_once, verified, written
 from tests.programs.running import living, wait_until
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MANY = 16  # journals of dead processes, at which whoever starts takes care of them first
 
 
-@pytest.mark.parametrize("kills", [25, pytest.param(300, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [only_matrix(25), pytest.param(300, marks=pytest.mark.soak)])
 def test_workers_that_are_killed_under_load(tmp_path: Path, kills: int) -> None:
     """Every event whose log call returned is in the files once; neither run directory nor descriptors grow (Show 1)."""
     run_dir = tmp_path / "run"

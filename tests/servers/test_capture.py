@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests._support import only_matrix
 from tests.programs.running import wait_until
 from tests.servers.harness import HERE, UVICORN_WORKER, Gunicorn, Server
 from tests.servers.test_server_logs import LOG_CONFIG, OURS, ask_many, count, filed, printed
@@ -80,7 +81,7 @@ def test_gunicorn_with_our_conf(tmp_path, kind):
     assert server.stderr == ""
 
 
-@pytest.mark.parametrize("kind", ["sync", UVICORN_WORKER])
+@pytest.mark.parametrize("kind", [UVICORN_WORKER, only_matrix("sync")])
 def test_gunicorn_with_nothing_but_our_post_fork(tmp_path, kind):
     """The application's records are there once; gunicorn's own lines stay where they are without us."""
     app = "capture_app:api" if kind == UVICORN_WORKER else "capture_app:wsgi"

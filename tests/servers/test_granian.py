@@ -37,7 +37,7 @@ SET_UPS: dict[str, tuple[str, tuple[str, ...], bool]] = {
 SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT}
 WORKERS = (1, 4)
 INTERFACES = ("asgi", "asginl", "wsgi")
-REPRESENTATIVE = {("asgi", 4, "log_config", "TERM"), ("wsgi", 1, "environment", "TERM")}
+REPRESENTATIVE = {("asgi", 1, "log_config", "TERM"), ("wsgi", 1, "environment", "TERM")}
 CELLS = marked(
     [cell for cell in product(INTERFACES, WORKERS, SET_UPS, SIGNALS) if cell[0] == "asgi" or cell[3] == "TERM"],
     REPRESENTATIVE,

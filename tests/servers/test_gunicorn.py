@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from tests._support import only_matrix
+from tests._support import only_matrix, rest_in_matrix
 from tests.programs.running import FULL, lives, wait_until
 from tests.servers.harness import Gunicorn, check_files
 
@@ -53,7 +53,7 @@ def app_for(kind: str) -> str:
     ("kind", "preload"),
     [
         (UVICORN, False),
-        ("sync", True),
+        only_matrix("sync", True),
         only_matrix("gthread", False),
         only_matrix(UVICORN, True),
         only_matrix("sync", False),
@@ -109,11 +109,13 @@ def test_sigterm_right_after_the_last_answer(tmp_path, kind):
         check_files(tmp_path, load)
 
 
-@pytest.mark.parametrize("arguments", [["-c", "python:fapilog.gunicorn_conf"], []], ids=["our-conf", "user-conf"])
-@pytest.mark.parametrize("kind", [UVICORN, "sync"])
-def test_a_setting_with_a_bad_value(tmp_path, kind, arguments):
+@pytest.mark.parametrize(
+    ("kind", "ours"), rest_in_matrix(2, [(UVICORN, True), ("sync", False), (UVICORN, False), ("sync", True)])
+)
+def test_a_setting_with_a_bad_value(tmp_path, kind, ours):
     """Gunicorn ends before any worker is forked, with a nonzero code and one line that names the variable and the value."""
-    conf = None if arguments else ONLY_POST_FORK
+    arguments = ("-c", "python:fapilog.gunicorn_conf") if ours else ()
+    conf = None if ours else ONLY_POST_FORK
 
     with Gunicorn(tmp_path, *arguments, app=app_for(kind), kind=kind, conf=conf, FAPILOG_QUEUE_SIZE="abc") as server:
         code = server.ended()
@@ -196,7 +198,7 @@ def test_the_master_gets_a_quick_shutdown(tmp_path, kind, number):
         check_files(tmp_path, load, closed=kind != UVICORN)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", rest_in_matrix(1, KINDS))
 def test_ctrl_c_in_a_terminal(tmp_path, kind):
     """
     The terminal sends SIGINT to the master and to all workers: nothing is lost and gunicorn ends with 0.

@@ -220,7 +220,7 @@ def test_hooks_of_the_users_beside_ours(tmp_path, way):
         assert {life.worker for life in lives(tmp_path)} == {1, 2} | ({0} if lines else set())
 
 
-@pytest.mark.parametrize("way", ["wrap-before", "logger-class-after"])
+@pytest.mark.parametrize("way", rest_in_matrix(1, ["wrap-before", "logger-class-after"]))
 def test_hooks_of_the_users_under_uvicorn_worker(tmp_path, way):
     """As under the others; no worker_exit after SIGTERM, as without us, but the end of each worker is there all the same."""
     with run_with(tmp_path, WAYS[way], kind=UVICORN) as server:
@@ -245,7 +245,7 @@ def post_fork(server, worker):
 
 
 @pytest.mark.parametrize(
-    ("to", "kind"), rest_in_matrix(2, [("worker", UVICORN), ("master", "sync"), ("worker", "sync"), ("master", UVICORN)])
+    ("to", "kind"), rest_in_matrix(1, [("worker", UVICORN), ("master", "sync"), ("worker", "sync"), ("master", UVICORN)])
 )
 def test_a_worker_is_ended_before_it_has_handlers_of_its_own(tmp_path, kind, to):
     """SIGTERM between the fork and Gunicorn's `init_signals()` is not lost: the worker ends in order as soon as it can."""

@@ -31,7 +31,7 @@ SET_UPS: dict[str, tuple[str, tuple[str, ...], bool]] = {
 }
 SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT}
 WORKERS = (0, 1, 4)
-REPRESENTATIVE = {(4, "log_config", "TERM"), (0, "app", "TERM")}
+REPRESENTATIVE = {(1, "log_config", "TERM"), (0, "app", "TERM")}
 CELLS = marked(product(WORKERS, SET_UPS, SIGNALS), REPRESENTATIVE)
 
 

@@ -232,7 +232,7 @@ def test_two_masters_of_one_service(tmp_path):
         assert max(life.worker for life in found.values()) <= 7
 
 
-@pytest.mark.parametrize("logs", [False, True], ids=["silent", "logging"])
+@pytest.mark.parametrize("logs", [only_matrix(False), True], ids=["silent", "logging"])
 def test_a_worker_is_killed_while_a_child_of_its_lives_on(tmp_path, logs):
     """The child holds nothing of its parent's: the replacement has the number and the file at once."""
     with Gunicorn(tmp_path, *OUR_CONF, kind="sync", workers=2) as server:

@@ -31,11 +31,7 @@ SET_UPS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT}
 
-REPRESENTATIVE = {
-    ("single", "app", "TERM"),
-    ("workers", "lifespan", "TERM"),
-    ("workers", "log_config", "INT"),
-}
+REPRESENTATIVE = {("single", "log_config", "INT"), ("workers", "lifespan", "TERM")}
 CELLS = marked(product(MODES, SET_UPS, SIGNALS), REPRESENTATIVE)
 
 
