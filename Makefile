@@ -35,7 +35,7 @@ test: $(VENV)/.installed-test
 	$(PY) -m pytest -n auto
 
 coverage: $(VENV)/.installed-dev
-	@rm -rf build/coverage && mkdir -p build/coverage
+	@rm -rf build/coverage && mkdir -p -m 1777 build/coverage # root's tests start processes of others
 	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(PY) -m coverage run -m pytest -n auto -m "not real and not soak"
 	@cd build/coverage && COVERAGE_FILE=data ../../$(PY) -m coverage combine -q --rcfile=../../pyproject.toml
 	@COVERAGE_FILE=build/coverage/data $(PY) -m coverage report

@@ -34,7 +34,7 @@ from fapilog.identity import Identity
 from fapilog.pipeline import own_head
 from fapilog.sinks import FileSink
 from fapilog.sinks.family import Family
-from tests._support import ran_well, rest_in_matrix, run_script
+from tests._support import NOT_MEASURED, ran_well, rest_in_matrix, run_script
 from tests.rotated import batch, names, run, written
 
 if TYPE_CHECKING:
@@ -967,6 +967,7 @@ def many(path: Path, count: int, *, kind: str) -> None:
             file.write(head % n + tails[life] % seqs[life])
 
 
+@NOT_MEASURED
 @pytest.mark.parametrize("kind", rest_in_matrix(1, ["mixed", "plain", "holes"]))
 def test_the_time_it_takes(tmp_path: Path, kind: str) -> None:
     """At most 2.5 times that of a bare loop of `orjson.loads()` over the same lines."""

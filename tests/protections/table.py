@@ -306,8 +306,8 @@ PROTECTIONS = [
         "servers/test_loki_streams.py::test_the_streams_of_many_recycled_workers[16]",
         (
             "sinks/push.py",
-            'IN_LABELS = ("service", "env", "host", "worker")',
-            'IN_LABELS = ("service", "env", "host", "worker", "pid")',
+            "[*((name, fields[name]) for name in names), *configured.items()]",
+            '[("pid", identity.pid), *((name, fields[name]) for name in names), *configured.items()]',
         ),
     ),
     of(
