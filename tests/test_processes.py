@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import signal
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from tests.programs.running import FULL, LIMIT_S, lives, lives_in, only_life, st
 from tests.programs.told import by_role, drain_fifo, finished, numbered, said, ticks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to somebody else")
@@ -206,11 +209,20 @@ def test_independent_processes_of_one_service(tmp_path):
         assert all(ticks(life) == numbered("process", 10) for life in found.values())
 
 
-def test_services_of_different_names(tmp_path):
+@pytest.fixture
+def services() -> Iterator[tuple[str, str]]:
+    """Two names of services that nobody else has; what is kept of them where all services meet is removed."""
+    names = [f"{name}-{secrets.token_hex(8)}" for name in ("one", "other")]
+    yield names[0], names[1]
+    for folder in [folder for name in names for folder in rundir.known_run_dirs(name)]:
+        shutil.rmtree(folder)
+
+
+def test_services_of_different_names(tmp_path, services):
     """Without a run directory of their own choice they do not meet: each has a worker 1."""
     with (
-        start(tmp_path, "forks", "wait_to_be_told", FAPILOG_RUN_DIR="", FAPILOG_SERVICE="one") as one,
-        start(tmp_path, "forks", "wait_to_be_told", FAPILOG_RUN_DIR="", FAPILOG_SERVICE="other") as other,
+        start(tmp_path, "forks", "wait_to_be_told", FAPILOG_RUN_DIR="", FAPILOG_SERVICE=services[0]) as one,
+        start(tmp_path, "forks", "wait_to_be_told", FAPILOG_RUN_DIR="", FAPILOG_SERVICE=services[1]) as other,
     ):
         one.said("ready")
         other.said("ready")
@@ -218,7 +230,7 @@ def test_services_of_different_names(tmp_path):
         finished(one)
         finished(other)
 
-        assert [life.worker for life in [*lives(tmp_path, "one"), *lives(tmp_path, "other")]] == [1, 1]
+        assert [life.worker for name in services for life in lives(tmp_path, name)] == [1, 1]
 
 
 def a_link(run: Path) -> None:
