@@ -32,8 +32,8 @@ pytest.importorskip("gunicorn.dirty", reason="Gunicorn before 25 has no dirty wo
 
 #: From Python 3.12 on, Gunicorn 27's dirty arbiter and dirty workers wait for their connections' end when they are to end, also
 #: without us: the master kills the arbiter after `graceful_timeout`, and its workers, whose connection breaks then, end after it.
-#: One that was forked while the arbiter had a connection to another has that connection's other end, and keeps both alive: after
-#: a reload under requests two dirty workers outlived a Gunicorn without fapilog in three of eight runs.
+#: After a reload under requests an old one and a new one outlived a Gunicorn without fapilog in three of eight runs: the new one
+#: had inherited the arbiter's end of the connection to the old one, which does not break then.
 ORDERLY = sys.version_info < (3, 12)
 orderly = pytest.mark.skipif(not ORDERLY, reason="Gunicorn's dirty processes do not end by themselves on Python 3.12")
 
