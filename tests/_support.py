@@ -54,6 +54,10 @@ def rest_in_matrix(suite: int, values: Iterable[Any]) -> list[Any]:
     return [*(pytest.param(*value) for value in given[:suite]), *(only_matrix(*value) for value in given[suite:])]
 
 
+#: How `multiprocessing` starts children; for what does not depend on it much, since a spawned child imports everything anew.
+FORKED = pytest.mark.parametrize("method", rest_in_matrix(2, ["fork", "forkserver", "spawn"]))
+
+
 def run_script(
     code: str, cwd: Path, *, env: dict[str, str] | None = None, timeout: float = 40
 ) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests._support import ran_well, read_lines, rest_in_matrix, run_script
+from tests._support import FORKED, ran_well, read_lines, run_script
 from tests.programs.running import Running, environment, start
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def test_the_root_is_reset_before_anything_was_logged(tmp_path) -> None:
     assert texts(run(tmp_path, code)) == ["one", "two"]
 
 
-@pytest.mark.parametrize("method", rest_in_matrix(2, ["fork", "forkserver", "spawn"]))
+@FORKED
 def test_children_of_multiprocessing(tmp_path, method) -> None:
     """What they log through the standard library arrives: the child has its set-up from the parent or from its own import."""
     code = """

@@ -344,25 +344,25 @@ print("cut", flush=True)
 import os
 os._exit(0)  # not every type takes a deep nest apart without recursion
 """
-WRAPS = {"list": "[value]", "dict": "{'k': value}", "tuple": "(value,)", "both": "[(value,)]", "dataclass": "Point(value)"}
+WRAPS = {"both": "[(value,)]", "dataclass": "Point(value)", "list": "[value]", "dict": "{'k': value}", "tuple": "(value,)"}
 
 
 @pytest.mark.parametrize("depth", [only_matrix(300), only_matrix(5_000), 100_000])
-@pytest.mark.parametrize("kind", rest_in_matrix(2, ["both", "dataclass", "list", "dict", "tuple"]))
+@pytest.mark.parametrize("kind", rest_in_matrix(2, WRAPS))
 def test_deep_nesting(depth: int, kind: str, tmp_path: Path) -> None:
     """It is cut at a stated depth with a mark, and the process lives (O-VAL-3)."""
     assert ran_well(run_script(NESTED.format(depth=depth, wrap=WRAPS[kind]), tmp_path)) == "cut\n"
 
 
 CYCLES = {
+    "list in dict": "value = {}; value['k'] = [(value, 1)]",
     "list": "value = []; value.append((value,))",
     "dict": "value = {}; value['k'] = (value,)",
-    "list in dict": "value = {}; value['k'] = [(value, 1)]",
     "object": "import types; value = types.SimpleNamespace(); value.k = (value,)",
 }
 
 
-@pytest.mark.parametrize("kind", rest_in_matrix(1, ["list in dict", "list", "dict", "object"]))
+@pytest.mark.parametrize("kind", rest_in_matrix(1, CYCLES))
 def test_a_cycle_that_goes_through_a_tuple(kind: str, tmp_path: Path) -> None:
     """It is cut with a mark, and the process lives (O-VAL-3)."""
     code = f"""

@@ -21,7 +21,7 @@ import pytest
 
 import fapilog
 from tests import hostile
-from tests._support import process_restored, ran_well, read_lines, rest_in_matrix, run_script, strict
+from tests._support import FORKED, process_restored, ran_well, read_lines, run_script, strict
 from tests.hostile import caught_heads, fight, limits, raised
 
 if TYPE_CHECKING:
@@ -729,8 +729,8 @@ def test_hidden_attributes_of_frames(caught) -> None:
 # -- O-VAL-5: across processes --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("start", rest_in_matrix(2, ["fork", "forkserver", "spawn"]))
-def test_an_exception_that_cannot_be_pickled(start: str, tmp_path) -> None:
+@FORKED
+def test_an_exception_that_cannot_be_pickled(method: str, tmp_path) -> None:
     """A pool child writes type, message, frames and fields of one with two arguments, a lock and a lambda (O-VAL-5)."""
     (tmp_path / "worker.py").write_text(
         """
@@ -765,7 +765,7 @@ class Holder:
         from worker import Holder
 
         if __name__ == "__main__":
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("{start}")) as pool:
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("{method}")) as pool:
                 print(list(pool.map(Holder().fail, range(3))))
         """,
         tmp_path,

@@ -8,13 +8,12 @@ from itertools import product
 
 import pytest
 
-from tests._support import rest_in_matrix
+from tests._support import FORKED, rest_in_matrix
 from tests.programs.running import FULL, Life, Running, lives, start
 from tests.programs.told import finished, numbered, said, ticks
 
 METHODS = ["fork", "spawn", "forkserver"]
 METHOD = pytest.mark.parametrize("method", METHODS)
-FORKED = pytest.mark.parametrize("method", rest_in_matrix(2, ["fork", "forkserver", "spawn"]))  # spawn imports it all anew
 KINDS = ["Process", "Pool", "ProcessPoolExecutor"]
 SET_UPS = ["import", "environment", "initializer"]
 # Each kind and method, each method and set-up, each set-up and kind; all of them together take their time.

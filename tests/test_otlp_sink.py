@@ -40,8 +40,10 @@ EXPECTED: dict[str, tuple[dict[str, int], int]] = {
     "413": (TEN, 10),
 }
 #: Where the protocol's answers are its own; what it shares with Loki is the other tests'.
-OWN = ["200", "308", "404", "408", "413", "429", "429 partial", "400 partial, old", "500", "500 after storing", "502", "503"]
-OWN += ["504", "reset", "cut after storing", "hang", "slow body", "unreadable body"]
+OWN = [
+    "200", "308", "404", "408", "413", "429", "429 partial", "400 partial, old", "500", "500 after storing", "502", "503", "504",
+    "reset", "cut after storing", "hang", "slow body", "unreadable body",
+]  # fmt: skip
 SLOW = {"hang", "hang after storing", "black hole", "stop reading", "slow head"}
 STORED_FIRST = {"hang after storing", "cut after storing", "reset after storing", "cut in the answer", "garbage for an answer"}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fapilog._internal import rundir
-from tests._support import only_matrix, ran_well, rest_in_matrix, run_script
+from tests._support import FORKED, only_matrix, ran_well, rest_in_matrix, run_script
 from tests.programs.running import FULL, LIMIT_S, lives, lives_in, only_life, start
 from tests.programs.told import by_role, drain_fifo, finished, numbered, said, ticks
 
@@ -158,7 +158,7 @@ def test_a_parent_is_killed_and_its_forked_child_lives_on(tmp_path, child):
         assert ticks(found[ready["pid"]].whole()) == Counter(("child", n) for n in range(first, 20))
 
 
-@pytest.mark.parametrize("method", rest_in_matrix(2, ["fork", "forkserver", "spawn"]))
+@FORKED
 def test_children_of_multiprocessing(tmp_path, method):
     """They log without any set-up of their own, and all their events are there when they have ended."""
     with start(tmp_path, "forks", "with_multiprocessing", method) as program:
@@ -214,8 +214,9 @@ def services() -> Iterator[tuple[str, str]]:
     """Two names of services that nobody else has; what is kept of them where all services meet is removed."""
     names = [f"{name}-{secrets.token_hex(8)}" for name in ("one", "other")]
     yield names[0], names[1]
-    for folder in [folder for name in names for folder in rundir.known_run_dirs(name)]:
-        shutil.rmtree(folder)
+    for name in names:
+        for folder in rundir.known_run_dirs(name):
+            shutil.rmtree(folder)
 
 
 def test_services_of_different_names(tmp_path, services):

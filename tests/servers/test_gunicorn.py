@@ -9,9 +9,9 @@ from collections import Counter
 
 import pytest
 
-from tests._support import only_matrix, rest_in_matrix
+from tests._support import rest_in_matrix
 from tests.programs.running import FULL, lives, wait_until
-from tests.servers.harness import Gunicorn, check_files
+from tests.servers.harness import OUR_CONF, Gunicorn, check_files
 
 UVICORN = "uvicorn_worker.UvicornWorker"
 KINDS = [UVICORN, "sync", "gthread"]
@@ -51,14 +51,9 @@ def app_for(kind: str) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "preload"),
-    [
-        (UVICORN, False),
-        only_matrix("sync", True),
-        only_matrix("gthread", False),
-        only_matrix(UVICORN, True),
-        only_matrix("sync", False),
-        only_matrix("gthread", True),
-    ],
+    rest_in_matrix(
+        1, [(UVICORN, False), ("sync", True), ("gthread", False), (UVICORN, True), ("sync", False), ("gthread", True)]
+    ),
 )
 def test_four_workers_end_by_sigterm_under_our_conf(tmp_path, kind, preload):
     """Each event is in its worker's file exactly once, one file for each of the workers 1 to 4, and gunicorn ends with 0."""
@@ -114,7 +109,7 @@ def test_sigterm_right_after_the_last_answer(tmp_path, kind):
 )
 def test_a_setting_with_a_bad_value(tmp_path, kind, ours):
     """Gunicorn ends before any worker is forked, with a nonzero code and one line that names the variable and the value."""
-    arguments = ("-c", "python:fapilog.gunicorn_conf") if ours else ()
+    arguments = OUR_CONF if ours else ()
     conf = None if ours else ONLY_POST_FORK
 
     with Gunicorn(tmp_path, *arguments, app=app_for(kind), kind=kind, conf=conf, FAPILOG_QUEUE_SIZE="abc") as server:
