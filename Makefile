@@ -61,7 +61,7 @@ cases: $(VENV)/.installed-test
 	$(PY) -m tests.protections
 
 thorough: $(VENV)/.installed-test
-	FAPILOG_TEST_FULL=1 $(PY) -m pytest -n auto -m "" -o faulthandler_timeout=600 tests/test_hostile_values.py tests/test_value_costs.py tests/test_redaction.py tests/test_memory.py
+	FAPILOG_TEST_FULL=1 $(PY) -m pytest -n auto -m "" -o faulthandler_timeout=1800 tests/test_hostile_values.py tests/test_value_costs.py tests/test_redaction.py tests/test_memory.py
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .

@@ -89,6 +89,8 @@ def look(asked: Asked, environ: Mapping[str, str]) -> Sight:
             sight = Sight()
         if sight.stage == "done":
             return sight
+        # Whatever its exit code is: faulthandler writes that the time is up, then looks at frames that may change under it, and a
+        # busy program sometimes dies of that look (https://github.com/python/cpython/issues/140815).
         stacks_then = _content(stacks).decode(errors="replace")
         if hangs or stacks_then:
             return _without_the_rest(sight, Failure("hang", "", _place_in(stacks_then)))
