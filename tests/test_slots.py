@@ -19,7 +19,7 @@ import fapilog
 from tests._support import NOT_MEASURED, only_matrix, rest_in_matrix
 from tests.programs.running import lives, only_life, start
 from tests.programs.told import by_role, finished, numbered, said, ticks
-from tests.servers.harness import Gunicorn, check_files
+from tests.servers.harness import OUR_CONF, Gunicorn, check_files
 
 PROCESSES = 30
 NOBODY = 65534
@@ -397,7 +397,8 @@ def test_a_root_gunicorn_whose_workers_run_as_another_user(folder, run_dir, prel
         server = stack.enter_context(
             Gunicorn(
                 folder,
-                *["-c", "python:fapilog.gunicorn_conf", *user],
+                *OUR_CONF,
+                *user,
                 app="wsgi",
                 workers=2,
                 preload=preload,

@@ -23,6 +23,7 @@ from fapilog._internal.rundir import default_run_dir, meeting_place
 from fapilog.sinks import StreamSink
 from tests._support import ran_well, read_lines, rest_in_matrix, run_script, strict
 from tests.pipes import SharedPipe, once_each, pads, until
+from tests.servers.harness import OUR_CONF
 
 SIZES = "100,5000,70000,100,1000000,5000,300"
 
@@ -458,7 +459,7 @@ def test_gunicorn_workers_on_one_pipe(tmp_path) -> None:
     sizes = [100, 5000, 70_000, 1_000_000, 300]
     with SharedPipe(tmp_path, 1 << 15, 0.0005) as pipe, socket.create_server(("127.0.0.1", 0)) as listener:
         env = {**pipe.env, "FAPILOG_SINKS": "stdout", "FAPILOG_MAX_EVENT_BYTES": "4MiB", "FAPILOG_DRAIN_TIMEOUT": "20"}
-        conf = ["-c", "python:fapilog.gunicorn_conf", "--workers", "4", "--bind", f"fd://{listener.fileno()}", "padded:app"]
+        conf = [*OUR_CONF, "--workers", "4", "--bind", f"fd://{listener.fileno()}", "padded:app"]
         server = pipe.start("-m", "gunicorn", *conf, env=env, pass_fds=[listener.fileno()])
 
         def ask(n: int) -> int:

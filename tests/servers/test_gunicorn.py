@@ -11,10 +11,9 @@ import pytest
 
 from tests._support import rest_in_matrix
 from tests.programs.running import FULL, lives, wait_until
-from tests.servers.harness import OUR_CONF, Gunicorn, check_files
+from tests.servers.harness import OUR_CONF, UVICORN_WORKER, Gunicorn, check_files
 
-UVICORN = "uvicorn_worker.UvicornWorker"
-KINDS = [UVICORN, "sync", "gthread"]
+KINDS = [UVICORN_WORKER, "sync", "gthread"]
 PRELOAD = pytest.mark.parametrize("preload", [False, True], ids=["no-preload", "preload"])
 FEW, ALL = 400, 2_000
 
@@ -46,18 +45,19 @@ def on_exit(server):
 
 
 def app_for(kind: str) -> str:
-    return "api" if kind == UVICORN else "wsgi"
+    return "api" if kind == UVICORN_WORKER else "wsgi"
 
 
 @pytest.mark.parametrize(
     ("kind", "preload"),
     rest_in_matrix(
-        1, [(UVICORN, False), ("sync", True), ("gthread", False), (UVICORN, True), ("sync", False), ("gthread", True)]
+        1,
+        [(UVICORN_WORKER, False), ("sync", True), ("gthread", False), (UVICORN_WORKER, True), ("sync", False), ("gthread", True)],
     ),
 )
 def test_four_workers_end_by_sigterm_under_our_conf(tmp_path, kind, preload):
     """Each event is in its worker's file exactly once, one file for each of the workers 1 to 4, and gunicorn ends with 0."""
-    requests = ALL if FULL or (kind == UVICORN and not preload) else FEW
+    requests = ALL if FULL or (kind == UVICORN_WORKER and not preload) else FEW
 
     with Gunicorn(
         tmp_path, "-c", "python:fapilog.gunicorn_conf", app=app_for(kind), kind=kind, preload=preload, FAPILOG_TEST_SETUP="app"
@@ -105,7 +105,7 @@ def test_sigterm_right_after_the_last_answer(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "ours"), rest_in_matrix(2, [(UVICORN, True), ("sync", False), (UVICORN, False), ("sync", True)])
+    ("kind", "ours"), rest_in_matrix(2, [(UVICORN_WORKER, True), ("sync", False), (UVICORN_WORKER, False), ("sync", True)])
 )
 def test_a_setting_with_a_bad_value(tmp_path, kind, ours):
     """Gunicorn ends before any worker is forked, with a nonzero code and one line that names the variable and the value."""
@@ -152,7 +152,7 @@ def test_a_preloaded_application_logs_at_import(tmp_path, kind):
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("kind", ["sync", "gthread", UVICORN])
+@pytest.mark.parametrize("kind", ["sync", "gthread", UVICORN_WORKER])
 def test_a_conf_with_hooks_of_the_users_own_that_call_ours(tmp_path, kind):
     """Every hook runs once per worker (UvicornWorker: no worker_exit after SIGTERM); what hooks log arrives once."""
     marks = tmp_path / "marks"
@@ -168,7 +168,7 @@ def test_a_conf_with_hooks_of_the_users_own_that_call_ours(tmp_path, kind):
         assert code == 0
         workers = check_files(tmp_path, load)
         pids = sorted(life.pid for life in workers)
-        left = pids if kind != UVICORN else []
+        left = pids if kind != UVICORN_WORKER else []
         ran = Counter(tuple(row.split()) for row in marks.read_text().splitlines())
         assert sorted(int(worker) for (hook, _, worker), _ in ran.items() if hook == "post_fork") == pids
         assert sorted(int(worker) for (hook, _, worker), _ in ran.items() if hook == "worker_exit") == left
@@ -190,7 +190,7 @@ def test_the_master_gets_a_quick_shutdown(tmp_path, kind, number):
         load.close()
 
         assert code == 0
-        check_files(tmp_path, load, closed=kind != UVICORN)
+        check_files(tmp_path, load, closed=kind != UVICORN_WORKER)
 
 
 @pytest.mark.parametrize("kind", rest_in_matrix(1, KINDS))
