@@ -10,6 +10,7 @@ Invariants:
    the number they make is not in the ring.
 2. Nothing else that is read is trusted: words out of range count as none; nothing raises but `OSError`.
 3. Lines come in the order of their seqs, each once.
+4. Every event that has met no fate is a line or counted once: `lost` if it may have been overwritten, or else `interrupted`.
 """
 
 from __future__ import annotations
@@ -159,9 +160,12 @@ def interpreted(owner: Owner, words: Sequence[int], ring: bytes) -> Remains:
     thrown = _number(words[Words.of_queue(OF_QUEUE[-1])])
     last = max([mark, *found, *(each.last_seq for each in windows if each.scope == "queue"), *(pair[1] for pair in struck)])
     explained = sum(seq > mark for seq in lines) + max(0, refused - (mark - accepted)) + max(0, thrown - oldest)
-    whole = not lapped or min(found, default=0) <= mark  # otherwise what is not there may have been overwritten
-    interrupted = max(0, last - mark - explained) if whole else 0
-    put = accepted + sum(seq > mark for seq in lines) + max(0, thrown - oldest)
+    missing = max(0, last - mark - explained)
+    # The ring goes round: nothing newer was overwritten than what still stands there of the last two laps. Behind the end of the
+    # one before, which began with the seq BEFORE, there may be lines that are older still, and say nothing.
+    whole = not lapped or min((seq for seq in found if seq >= words[Words.BEFORE]), default=MOST) <= mark
+    interrupted = missing if whole else 0
+    put = accepted + sum(seq > mark for seq in lines) + max(0, thrown - oldest) + missing - interrupted
     lost = {name: _lost(words, index, put, lines, struck) for index, name in enumerate(cursors)}
     # The worker has taken and counted these, and their calls did not come as far as the ring.
     overtaken = 0 if lapped else min(lost.values(), default=0)
