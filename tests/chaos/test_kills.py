@@ -36,7 +36,9 @@ def test_workers_that_are_killed_under_load(tmp_path: Path, kills: int) -> None:
         with under_load(server, "/burst?n=20", WORKERS):
             for number in range(kills):
                 wait_until(lambda: len(victims(run_dir)) == WORKERS, "all workers are there")
-                time.sleep(rng.random() * 0.1)  # the moment of the kill
+                # The moment of the kill. Where workers live for less than half a second, few get to the end of what was left:
+                # at 7.5 kills a second 20 to 50 journals waited, at 3 no more than 10.
+                time.sleep(rng.random() * 0.4)
                 victim = rng.choice(victims(run_dir))
                 with contextlib.suppress(ProcessLookupError):  # its successor has the slot, and no row yet
                     os.kill(victim.identity.pid, signal.SIGKILL)
