@@ -159,13 +159,14 @@ def interpreted(owner: Owner, words: Sequence[int], ring: bytes) -> Remains:
     refused = sum(_number(words[Words.of_queue(reason)]) for reason in OF_QUEUE[:-1])
     thrown = _number(words[Words.of_queue(OF_QUEUE[-1])])
     last = max([mark, *found, *(each.last_seq for each in windows if each.scope == "queue"), *(pair[1] for pair in struck)])
-    explained = sum(seq > mark for seq in lines) + max(0, refused - (mark - accepted)) + max(0, thrown - oldest)
-    missing = max(0, last - mark - explained)
+    accepted_since = sum(seq > mark for seq in lines) + max(0, thrown - oldest)
+    missing = max(0, last - mark - accepted_since - max(0, refused - (mark - accepted)))
     # The ring goes round: nothing newer was overwritten than what still stands there of the last two laps. Behind the end of the
     # one before, which began with the seq BEFORE, there may be lines that are older still, and say nothing.
-    whole = not lapped or min((seq for seq in found if seq >= words[Words.BEFORE]), default=MOST) <= mark
-    interrupted = missing if whole else 0
-    put = accepted + sum(seq > mark for seq in lines) + max(0, thrown - oldest) + missing - interrupted
+    before = _number(words[Words.BEFORE])
+    whole = not lapped or min((seq for seq in found if seq >= before), default=MOST) <= mark
+    interrupted, overwritten = (missing, 0) if whole else (0, missing)
+    put = accepted + accepted_since + overwritten
     lost = {name: _lost(words, index, put, lines, struck) for index, name in enumerate(cursors)}
     # The worker has taken and counted these, and their calls did not come as far as the ring.
     overtaken = 0 if lapped else min(lost.values(), default=0)

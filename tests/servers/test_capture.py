@@ -10,8 +10,8 @@ import pytest
 
 from tests._support import only_matrix
 from tests.programs.running import wait_until
-from tests.servers.harness import HERE, UVICORN_WORKER, Gunicorn, Server
-from tests.servers.test_server_logs import LOG_CONFIG, OURS, ask_many, count, filed, printed
+from tests.servers.harness import HERE, OUR_CONF, UVICORN_WORKER, Gunicorn, Server
+from tests.servers.test_server_logs import LOG_CONFIG, ask_many, count, filed, printed
 
 REQUESTED = 20
 PATHS = [f"/items/{number}" for number in range(REQUESTED)]
@@ -66,7 +66,7 @@ def test_uvicorn(tmp_path, way):
 def test_gunicorn_with_our_conf(tmp_path, kind):
     """The application's records, each request and each of gunicorn's own lines are there once."""
     app = "capture_app:api" if kind in {"asgi", UVICORN_WORKER} else "capture_app:wsgi"
-    with Gunicorn(tmp_path, *OURS, app=app, kind=kind, workers=2, FAPILOG_SINKS="stdout", FAPILOG_TEST_SETUP="app") as server:
+    with Gunicorn(tmp_path, *OUR_CONF, app=app, kind=kind, workers=2, FAPILOG_SINKS="stdout", FAPILOG_TEST_SETUP="app") as server:
         wait_until(lambda: server.stdout.count("Booting worker") == 2, "both boot")
         ask_many(server.port, PATHS)
         assert server.stop() == 0

@@ -59,9 +59,7 @@ def test_four_workers_end_by_sigterm_under_our_conf(tmp_path, kind, preload):
     """Each event is in its worker's file exactly once, one file for each of the workers 1 to 4, and gunicorn ends with 0."""
     requests = ALL if FULL or (kind == UVICORN_WORKER and not preload) else FEW
 
-    with Gunicorn(
-        tmp_path, "-c", "python:fapilog.gunicorn_conf", app=app_for(kind), kind=kind, preload=preload, FAPILOG_TEST_SETUP="app"
-    ) as server:
+    with Gunicorn(tmp_path, *OUR_CONF, app=app_for(kind), kind=kind, preload=preload, FAPILOG_TEST_SETUP="app") as server:
         load = server.wait_for_workers()
         load.send(requests)
         time.sleep(0.1)  # the situation: SIGTERM 0.1 s after the last answer
@@ -246,9 +244,7 @@ def test_one_worker_is_ended_by_a_signal_of_its_own(tmp_path, kind, number):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_master_reloads_by_sighup(tmp_path, kind, preload):
     """Both generations of workers have all their events, each life in one file, and no two live workers share a number."""
-    with Gunicorn(
-        tmp_path, "-c", "python:fapilog.gunicorn_conf", app=app_for(kind), kind=kind, workers=2, preload=preload
-    ) as server:
+    with Gunicorn(tmp_path, *OUR_CONF, app=app_for(kind), kind=kind, workers=2, preload=preload) as server:
         before = server.wait_for_workers()
         before.send(FEW // 2)
         before.close()

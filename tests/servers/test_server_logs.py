@@ -21,15 +21,13 @@ import fapilog
 from tests._support import ACCESS_FIELDS, read_lines, rest_in_matrix, strict
 from tests.programs.running import FULL, LIMIT_S, Running, environment, lives, wait_until
 from tests.servers import logs_app
-from tests.servers.harness import HERE, Gunicorn
+from tests.servers.harness import HERE, OUR_CONF, UVICORN_WORKER, Gunicorn
 
-UVICORN = "uvicorn_worker.UvicornWorker"
 WSGI = ["sync", "gthread", "gevent"]
-ASGI = ["asgi", UVICORN]
+ASGI = ["asgi", UVICORN_WORKER]
 MANY = 2_000 if FULL else 400
 PATIENT = {"FAPILOG_DRAIN_TIMEOUT": "10"}  # this machine may stand still for longer than the default
 
-OURS = ("-c", "python:fapilog.gunicorn_conf")
 
 HUB = {"timestamp", "level", "event", "logger", "service", "env", "host", "worker", "pid", "boot", "seq"}
 
@@ -138,7 +136,7 @@ def count(lines: list[dict[str, Any]], *texts: str) -> dict[str, int]:
 @kinds(*WSGI, *ASGI)
 def test_many_requests_with_the_debug_level(tmp_path, kind):
     """Each has one access event with all fields; each boot line is there once, and so is that of a worker's death by SIGKILL."""
-    with served(tmp_path, *OURS, "--log-level", "debug", kind=kind, workers=2, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, "--log-level", "debug", kind=kind, workers=2, FAPILOG_SINKS="stdout") as server:
         targets = [f"/n/{number}?n={number}" for number in range(MANY)]
         ask_many(server.port, targets)
         wait_until(lambda: server.stdout.count('"event":"request"') == MANY, "all access events are written")
@@ -209,7 +207,7 @@ REQUESTS: dict[str, tuple[str | bytes, str, dict[str, bytes | str], dict[str, An
 @kinds("sync", "gevent", *ASGI, full=WSGI)
 def test_odd_requests(tmp_path, kind):
     """O-GUN-3: each is one whole line with the same values under every worker class, with the request's id, and no secret."""
-    with served(tmp_path, *OURS, "--log-level", "debug", kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, "--log-level", "debug", kind=kind, FAPILOG_SINKS="stdout") as server:
         for name, (target, method, headers, expected) in REQUESTS.items():
             answer = ask(server.port, target, method, (("X-Request-ID", name), *headers.items()))
             assert answer.status == expected.get("status", 200)
@@ -231,7 +229,7 @@ def test_odd_requests(tmp_path, kind):
 @kinds("sync", full=WSGI)
 def test_a_warning_of_a_gunicorn_module_with_a_logger_of_its_own(tmp_path, kind):
     """It is JSON in our sink, and there is no plain text on stderr."""
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         assert ask(server.port, "/plain", "HEAD").status == 200
         assert server.stop() == 0
 
@@ -244,7 +242,7 @@ def test_a_warning_of_a_gunicorn_module_with_a_logger_of_its_own(tmp_path, kind)
 @kinds("sync", full=WSGI)
 def test_a_request_with_a_secret_in_its_query_fails(tmp_path, kind):
     """The secret is in no line, gunicorn's error line included."""
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         assert ask(server.port, "/boom?token=SECRET").status == 500
         assert server.stop() == 0
 
@@ -255,7 +253,7 @@ def test_a_request_with_a_secret_in_its_query_fails(tmp_path, kind):
 @kinds("sync", full=WSGI)
 def test_a_request_with_a_secret_in_its_query_is_refused(tmp_path, kind):
     """The secret is in no line, gunicorn's warning included."""
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         assert ask(server.port, b"/caf\xe9?token=SECRET").status == 400
         assert server.stop() == 0
 
@@ -264,12 +262,12 @@ def test_a_request_with_a_secret_in_its_query_is_refused(tmp_path, kind):
 
 
 @pytest.mark.matrix
-@kinds("gthread", "gevent", UVICORN, full=["sync", "asgi"])
+@kinds("gthread", "gevent", UVICORN_WORKER, full=["sync", "asgi"])
 def test_many_requests_at_once_with_ids_of_their_own(tmp_path, kind):
     """Each event has the id, the status and the bytes of its own request."""
     paths = [*(f"/stream/{number}/100" for number in range(40)), *["/missing", "/plain"] * 20]
 
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         with ThreadPoolExecutor(16) as pool:
             answers = list(pool.map(lambda n: ask(server.port, paths[n], headers=(("X-Request-ID", f"{n}"),)), range(len(paths))))
         assert server.stop() == 0
@@ -280,13 +278,13 @@ def test_many_requests_at_once_with_ids_of_their_own(tmp_path, kind):
         assert sorted(found) == sorted(wanted)
 
 
-@kinds("sync", UVICORN, full=[*WSGI, *ASGI])
+@kinds("sync", UVICORN_WORKER, full=[*WSGI, *ASGI])
 def test_the_id_of_a_request(tmp_path, kind):
     """A well formed one is kept, any other is replaced, the application's own wins; the response and the event have the same."""
     given: list[bytes | str | None] = ["abc-1.2:3", "x" * 128, None, "", "with space", 'quo"te', b"\xc3\xa9", "x" * 129]
     kept = set(given[:2])
 
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         returned = []
         for each in given:
             answer = ask(server.port, "/id", headers=() if each is None else (("X-Request-ID", each),))
@@ -305,7 +303,7 @@ def test_the_id_of_a_request(tmp_path, kind):
 @kinds("sync", "gevent", *ASGI, full=WSGI)
 def test_a_client_that_leaves_in_mid_stream(tmp_path, kind):
     """The request has one event, with the status that was begun and the bytes that were sent so far."""
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         with connected(server.port) as connection:
             connection.sendall(b"GET /endless HTTP/1.1\r\nHost: here\r\nX-Request-ID: left\r\n\r\n")
             got = 0
@@ -323,10 +321,10 @@ def test_a_client_that_leaves_in_mid_stream(tmp_path, kind):
         assert server.stderr == ""
 
 
-@kinds("sync", UVICORN, full=[*WSGI, *ASGI])
+@kinds("sync", UVICORN_WORKER, full=[*WSGI, *ASGI])
 def test_a_request_that_the_server_refuses(tmp_path, kind):
     """It is answered with 400 and never an access event of its own twice; the WSGI classes say so in one warning each."""
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         assert send(server.port, b"GARBAGE\r\n\r\n").status == 400
         assert send(server.port, b"GET / HTTP/1.1\r\nHost: here\r\nBad Header: x\r\n\r\n").status == 400
         assert ask(server.port, "/next").status == 200
@@ -342,7 +340,7 @@ def test_a_request_that_the_server_refuses(tmp_path, kind):
 @kinds("sync", full=WSGI)
 def test_a_body_that_gunicorn_refuses_while_the_application_reads_it(tmp_path, kind):
     """The one access event has gunicorn's 400, and the request's values."""
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         head = b"POST /read/%20it?a=1 HTTP/1.1\r\nHost: here\r\nX-Request-ID: bad-body\r\nTransfer-Encoding: chunked\r\n\r\n"
         assert send(server.port, head + b"not-a-size\r\n").status == 400
         assert server.stop() == 0
@@ -363,7 +361,7 @@ def test_an_application_that_fails_half_way(tmp_path, kind):
     """Each request has one access event, with the status that the client got, and one error line."""
     paths = ["/boom", "/late", "/torn", *(["/exit"] if kind == "sync" else [])]
 
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         answers = {path: ask(server.port, path, headers=(("X-Request-ID", path[1:]),)) for path in paths}
         assert ask(server.port, "/next").status == 200
         assert server.stop() == 0
@@ -383,7 +381,7 @@ def test_an_application_that_fails_half_way(tmp_path, kind):
 @kinds("gthread", "gevent")
 def test_an_application_that_wants_to_exit(tmp_path, kind):
     """The client gets no answer; the request has one access event nevertheless."""
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         assert ask(server.port, "/exit").status == 0
         wait_until(lambda: ask(server.port, "/next").status == 200, "the next worker answers")  # gthread's has ended
         assert server.stop() == 0
@@ -394,7 +392,7 @@ def test_an_application_that_wants_to_exit(tmp_path, kind):
 @kinds("sync", full=WSGI)
 def test_an_application_that_raises_an_os_error(tmp_path, kind):
     """The client gets no answer; the request has one access event nevertheless."""
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         assert ask(server.port, "/file").status == 0
         assert server.stop() == 0
 
@@ -407,7 +405,7 @@ def test_a_request_that_gunicorn_refuses_after_one_that_had_no_event(tmp_path, k
     """Its event has its own id and duration, and what its headers say, although the application never saw it."""
     headers = (("X-Request-ID", "second"), ("User-Agent", "mine"), ("SCRIPT_NAME", "/elsewhere"))
 
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         assert ask(server.port, "/file", headers=(("X-Request-ID", "first"),)).status == 0
         assert ask(server.port, "/plain?a=1", headers=headers).status == 500
         assert server.stop() == 0
@@ -419,7 +417,7 @@ def test_a_request_that_gunicorn_refuses_after_one_that_had_no_event(tmp_path, k
 @kinds(*ASGI)
 def test_an_asgi_application_that_fails_half_way(tmp_path, kind):
     """Each request has one access event, with the status that was begun, and one error line."""
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout") as server:
         for path in ("/boom", "/late", "/torn"):
             ask(server.port, path)
         assert server.stop() == 0
@@ -454,7 +452,7 @@ def test_a_port_that_is_taken(tmp_path, sink):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with start_plainly(tmp_path, *OURS, "-b", f"127.0.0.1:{port}", "logs_app:wsgi", FAPILOG_SINKS=sink) as server:
+        with start_plainly(tmp_path, *OUR_CONF, "-b", f"127.0.0.1:{port}", "logs_app:wsgi", FAPILOG_SINKS=sink) as server:
             assert server.ended() == 1
             server.nothing_left()
 
@@ -493,10 +491,10 @@ def test_a_port_that_is_taken_from_uvicorn(tmp_path, mode, sink):
 
 @pytest.mark.matrix
 @SINKS
-@kinds("sync", UVICORN)
+@kinds("sync", UVICORN_WORKER)
 def test_an_application_that_cannot_be_imported(tmp_path, kind, sink):
     """The worker's error line and the master's reason are in the sink once each; with a file sink they are on stderr as well."""
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS=sink, FAPILOG_TEST_IMPORT="error") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS=sink, FAPILOG_TEST_IMPORT="error") as server:
         assert server.ended() == 3
         server.nothing_left()
 
@@ -526,7 +524,7 @@ def test_an_application_that_cannot_be_imported(tmp_path, kind, sink):
 @SINKS
 def test_a_preloaded_application_that_cannot_be_imported(tmp_path, sink):
     """Gunicorn ends with 1, as without us, and the reason is on stderr."""
-    with served(tmp_path, *OURS, kind="sync", preload=True, FAPILOG_SINKS=sink, FAPILOG_TEST_IMPORT="error") as server:
+    with served(tmp_path, *OUR_CONF, kind="sync", preload=True, FAPILOG_SINKS=sink, FAPILOG_TEST_IMPORT="error") as server:
         assert server.ended() == 1
         server.nothing_left()
 
@@ -537,11 +535,11 @@ def test_a_preloaded_application_that_cannot_be_imported(tmp_path, sink):
 @pytest.mark.matrix
 @pytest.mark.parametrize("imports", ["setup", "dictconfig", "setup,dictconfig"] if FULL else ["setup,dictconfig"])
 @pytest.mark.parametrize("preload", [False, True], ids=["no-preload", "preload"])
-@kinds("sync", UVICORN)
+@kinds("sync", UVICORN_WORKER)
 def test_an_application_whose_import_sets_logging_up(tmp_path, kind, preload, imports):
     """Boot, error, end and access lines are there once each, also where it disables the loggers that exist."""
     with served(
-        tmp_path, *OURS, kind=kind, workers=2, preload=preload, FAPILOG_SINKS="file", FAPILOG_TEST_IMPORT=imports
+        tmp_path, *OUR_CONF, kind=kind, workers=2, preload=preload, FAPILOG_SINKS="file", FAPILOG_TEST_IMPORT=imports
     ) as server:
         wait_until(lambda: len(said(filed(tmp_path), "Booting worker")) == 2, "both workers boot")
         ask_many(server.port, [f"/{number}" for number in range(10)])
@@ -551,13 +549,13 @@ def test_an_application_whose_import_sets_logging_up(tmp_path, kind, preload, im
         lines = filed(tmp_path)
         assert Counter(line["path"] for line in requests(lines)) == Counter(["/boom", *(f"/{number}" for number in range(10))])
         texts = ["Starting gunicorn", "Listening at", "Handling signal: term", "Shutting down: Master"]
-        texts += ["Error handling request /boom" if kind == UVICORN else "Error handling request GET /boom"]
-        if kind == UVICORN:
+        texts += ["Error handling request /boom" if kind == UVICORN_WORKER else "Error handling request GET /boom"]
+        if kind == UVICORN_WORKER:
             texts[-1] = "Exception in ASGI application"
         assert count(lines, *texts) == dict.fromkeys(texts, 1)
         per_worker = (
             ["Booting worker", "Finished server process", "Application startup complete"]
-            if kind == UVICORN
+            if kind == UVICORN_WORKER
             else [
                 "Booting worker",
                 "Worker exiting",
@@ -639,7 +637,7 @@ def test_a_root_handler_of_the_users(tmp_path, way, imports):
     root = tmp_path / "root.log"
     settings = {"FAPILOG_SINKS": "stdout", "FAPILOG_TEST_IMPORT": imports, "FAPILOG_TEST_ROOT": str(root)}
     if way == "gunicorn":
-        server: Any = served(tmp_path, *OURS, kind=UVICORN, **settings)
+        server: Any = served(tmp_path, *OUR_CONF, kind=UVICORN_WORKER, **settings)
     elif way == "log-config-file":
         server = Uvicorn(tmp_path, "--log-config", LOG_CONFIG, **settings)
     else:
@@ -702,13 +700,13 @@ def test_uvicorn_with_our_log_config(tmp_path, mode, number):
 # ---- what the user has set up for these lines beside ours
 
 
-@kinds("sync", "asgi", UVICORN)
+@kinds("sync", "asgi", UVICORN_WORKER)
 def test_log_files_of_the_users(tmp_path, kind):
     """They get gunicorn's text lines as without us, each once; our sink has its lines too."""
     access, error = tmp_path / "access.log", tmp_path / "error.log"
 
     with served(
-        tmp_path, *OURS, "--access-logfile", str(access), "--error-logfile", str(error), kind=kind, FAPILOG_SINKS="stdout"
+        tmp_path, *OUR_CONF, "--access-logfile", str(access), "--error-logfile", str(error), kind=kind, FAPILOG_SINKS="stdout"
     ) as server:
         ask_many(server.port, [f"/{number}" for number in range(REQUESTED)])
         assert server.stop() == 0
@@ -722,10 +720,10 @@ def test_log_files_of_the_users(tmp_path, kind):
         assert server.stderr == ""
 
 
-@kinds("sync", UVICORN, full=["asgi"])
+@kinds("sync", UVICORN_WORKER, full=["asgi"])
 def test_access_events_are_switched_off(tmp_path, kind):
     """There is none, and no text line in their place; the server's other lines are there."""
-    with served(tmp_path, *OURS, kind=kind, FAPILOG_SINKS="stdout", FAPILOG_ACCESS_LOG="false") as server:
+    with served(tmp_path, *OUR_CONF, kind=kind, FAPILOG_SINKS="stdout", FAPILOG_ACCESS_LOG="false") as server:
         ask_many(server.port, ["/"] * 5)
         assert server.stop() == 0
 
@@ -802,13 +800,13 @@ def rotate(server: Gunicorn, folder: Path, answered: Any) -> tuple[list[dict[str
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("conf", [None, ONLY_POST_FORK], ids=["our-conf", "only-post-fork"])
-@kinds("sync", UVICORN, full=["gthread", "gevent", "asgi"])
+@kinds("sync", UVICORN_WORKER, full=["gthread", "gevent", "asgi"])
 def test_the_files_are_renamed_and_the_master_gets_sigusr1(tmp_path, kind, conf):
     """Every worker and the master go on in new files; over both, no event is lost or doubled."""
     asked: list[str] = []
 
     with served(
-        tmp_path, *(OURS if conf is None else ()), kind=kind, workers=2, conf=conf, FAPILOG_TEST_IMPORT="setup"
+        tmp_path, *(OUR_CONF if conf is None else ()), kind=kind, workers=2, conf=conf, FAPILOG_TEST_IMPORT="setup"
     ) as server:
 
         def answered() -> None:
@@ -857,7 +855,7 @@ def test_gunicorns_metrics(tmp_path, kind):
         metrics.setblocking(False)
         address = f"127.0.0.1:{metrics.getsockname()[1]}"
         with served(
-            tmp_path, *OURS, "--statsd-host", address, "--statsd-prefix", "here", kind=kind, FAPILOG_SINKS="stdout"
+            tmp_path, *OUR_CONF, "--statsd-host", address, "--statsd-prefix", "here", kind=kind, FAPILOG_SINKS="stdout"
         ) as server:
             ask_many(server.port, [f"/{number}" for number in range(REQUESTED)])
             assert server.stop() == 0
@@ -866,7 +864,7 @@ def test_gunicorns_metrics(tmp_path, kind):
             with contextlib.suppress(BlockingIOError):
                 while True:
                     names[metrics.recv(65536).decode().partition(":")[0]] += 1
-            expected = 0 if kind == UVICORN else REQUESTED
+            expected = 0 if kind == UVICORN_WORKER else REQUESTED
             assert names["here.gunicorn.requests"] == expected
             assert names["here.gunicorn.request.duration"] == expected
             assert names["here.gunicorn.request.status.200"] == expected
